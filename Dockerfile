@@ -1,0 +1,165 @@
+# One image from a plugin's source: embedded → triton → toolchain → plugins → models → runtime.
+#
+#   python -m builder build     this file through `docker buildx bake`, with labels, checks and a record
+#   docker build .              the same image by hand
+#   docker build --build-arg TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.06-py3 .
+#
+# On a network that inspects TLS add `--secret id=ca,src=/etc/ssl/certs/ca-certificates.crt`; no layer keeps it.
+# A package index of your own goes in the same way, as a pip.conf: `--secret id=pip,src=pip.conf`.
+
+# `embedded` is the stage below. Any image in NVIDIA's layout takes its place, and nothing else changes.
+ARG TRITON_IMAGE=embedded
+ARG DEBIAN_IMAGE=docker.io/library/debian:12-slim
+
+
+# ---- embedded: Triton and DALI out of Debian and PyPI alone, in NVIDIA's layout -----------------------------------------
+
+# Wheels are installed here and copied on, so that pip is in no image.
+FROM ${DEBIAN_IMAGE} AS pip
+ENV PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
+RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    set -e
+    rm -f /etc/apt/apt.conf.d/docker-clean
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-pip
+EOF
+COPY embedded/pip-install /usr/local/bin/
+
+FROM pip AS embedded-server
+COPY embedded/requirements/triton.txt /requirements/
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
+    set -e
+    pip-install --no-deps --target /wheel -r /requirements/triton.txt
+    mkdir -p /root-fs/opt/tritonserver/backends
+    cd /wheel/pytriton/tritonserver
+    mv bin caches /root-fs/opt/tritonserver/
+    mv backends/python /root-fs/opt/tritonserver/backends/
+    mv python_backend_stubs/3.11/triton_python_backend_stub /root-fs/opt/tritonserver/backends/python/
+    mv /wheel/nvidia_pytriton.libs /root-fs/opt/tritonserver/lib
+    find /root-fs -exec touch --no-dereference --date=@0 {} +
+EOF
+
+FROM pip AS embedded-dali
+ARG DALI_VERSION=1.53.0
+COPY embedded/requirements/dali-${DALI_VERSION}.txt /requirements/dali.txt
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
+    set -e
+    pip-install --target /root-fs/opt/tritonserver/backends/dali/wheel/dali -r /requirements/dali.txt
+    find /root-fs -exec touch --no-dereference --date=@0 {} +
+EOF
+
+FROM ${DEBIAN_IMAGE} AS embedded
+RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    set -e
+    rm -f /etc/apt/apt.conf.d/docker-clean
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl libpython3.11 python3
+    useradd --uid 1000 --user-group --create-home triton-server
+    rm -rf /var/log/* /var/cache/ldconfig/aux-cache
+EOF
+COPY --link --from=embedded-dali /root-fs/ /
+COPY --link --from=embedded-server /root-fs/ /
+COPY --link --chmod=755 embedded/nvidia_entrypoint.sh /opt/nvidia/
+COPY --link embedded/backend/ builder/dali_proto.py /opt/tritonserver/backends/dali/
+ENV PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    LD_LIBRARY_PATH=/opt/tritonserver/lib \
+    PYTHONDONTWRITEBYTECODE=1 \
+    TRITON_SERVER_VERSION=2.51.0 \
+    NVIDIA_TRITON_SERVER_VERSION=24.10
+WORKDIR /opt/tritonserver
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]
+
+
+# ---- the project's image ------------------------------------------------------------------------------------------------
+
+FROM ${TRITON_IMAGE} AS triton
+# Where both layouts keep DALI; `python3` finds it there in the stages below.
+ENV DALI_HOME=/opt/tritonserver/backends/dali/wheel/dali
+
+# It starts from the very base that will load the plugin: the same C library, libstdc++ and DALI.
+FROM triton AS toolchain
+USER root
+ENV PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
+RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    set -e
+    rm -f /etc/apt/apt.conf.d/docker-clean
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends g++ python3-pip
+EOF
+COPY embedded/pip-install /usr/local/bin/
+COPY embedded/requirements/toolchain.txt /requirements/
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    pip-install --target /opt/toolchain -r /requirements/toolchain.txt
+ENV PATH=/opt/toolchain/bin:${PATH} \
+    PYTHONPATH=/opt/toolchain:${DALI_HOME} \
+    CUDACXX=/opt/toolchain/nvidia/cu13/bin/nvcc
+
+FROM toolchain AS plugins
+# cmake's lists, separated by semicolons; empty for the default that plugin/CMakeLists.txt documents.
+ARG CUDA_ARCHITECTURES=
+ARG DALI_PLUGIN_CUDA=AUTO
+COPY plugin /src/plugin
+RUN <<EOF
+    set -e
+    cmake -S /src/plugin -B /build -G Ninja \
+        -DDALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA} ${CUDA_ARCHITECTURES:+"-DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"}
+    cmake --build /build
+    cmake --install /build --strip --prefix /plugins
+EOF
+
+FROM triton AS models
+USER root
+ENV PYTHONPATH=${DALI_HOME} PYTHONDONTWRITEBYTECODE=1
+ARG SOURCE_DATE_EPOCH=0
+COPY --from=plugins /plugins/*.so /root-fs/models/
+COPY model_repository /root-fs/models/
+COPY builder/stages /stages
+# Pipelines load their plugin from /models, where the server will have it.
+RUN <<EOF
+    set -e
+    ln -s /root-fs/models /models
+    python3 /stages/serialize.py /models
+    python3 /stages/facts.py /root-fs/models > /facts.json
+    find /root-fs -type d -name __pycache__ -prune -exec rm -r {} +
+    chmod -R u=rwX,go=rX /root-fs
+    find /root-fs -exec touch --no-dereference --date=@${SOURCE_DATE_EPOCH} {} +
+EOF
+
+# What a build is judged by before there is an image: `--target artifacts --output DIR`.
+FROM scratch AS artifacts
+COPY --link --from=models /root-fs/models /models
+COPY --link --from=models /facts.json /
+
+FROM triton AS runtime
+COPY --link --from=models /root-fs/ /
+EXPOSE 8000 8001 8002
+# The server needs no privilege. By number, so that Kubernetes can tell that it is not root.
+USER 1000:1000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --start-interval=1s \
+    CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8000/v2/health/ready"]
+# NVIDIA's backend reads the list of plugins from this flag and from nowhere else.
+CMD ["tritonserver", "--model-repository=/models", "--backend-config=dali,plugin_libs=/models/libcustomcopy.so"]
+
+
+# ---- a registry, for machines that cannot pull one -----------------------------------------------------------------------
+
+FROM ${DEBIAN_IMAGE} AS registry
+RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    set -e
+    rm -f /etc/apt/apt.conf.d/docker-clean
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl docker-registry
+EOF
+COPY embedded/registry.yml /etc/docker/registry/config.yml
+VOLUME /var/lib/registry
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=500ms \
+    CMD ["curl", "--silent", "--output", "/dev/null", "http://127.0.0.1:5000/v2/"]
+CMD ["docker-registry", "serve", "/etc/docker/registry/config.yml"]
+
+# `docker build .` stops here.
+FROM runtime

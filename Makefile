@@ -1,0 +1,38 @@
+# Every target sets up what it needs: a virtual environment in .venv, and a Docker engine where none answers.
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+ENGINE := python3 setup/engine.py run --
+
+.PHONY: demo test unit lint shell clean help
+
+help:
+	@echo "make demo    build the shipped example, verify it, push it, serve it, and ask it"
+	@echo "make test    every check and test, those with a real engine included"
+	@echo "make unit    the checks and tests that need no engine"
+	@echo "make shell   a shell in which python -m builder and docker work, whatever the machine has"
+	@echo "make clean   remove what was set up and built here, and the engine that was installed for it"
+
+demo: $(VENV)/ready
+	$(ENGINE) $(PYTHON) setup/demo.py
+
+test: lint
+	$(ENGINE) $(PYTHON) -m pytest
+
+unit: lint
+	$(PYTHON) -m pytest tests/unit
+
+lint: $(VENV)/ready
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+shell: $(VENV)/ready
+	@echo "python -m builder and docker work here; the engine stops with the last shell"
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(ENGINE) $${SHELL:-sh} || true
+
+clean:
+	python3 setup/engine.py clean
+	rm -rf $(VENV) .builder .env .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/ready: requirements.lock setup/venv.py
+	python3 setup/venv.py $(VENV) requirements.lock

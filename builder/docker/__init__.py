@@ -1,0 +1,1 @@
+"""Docker: the engine through its SDK, builds through buildx."""

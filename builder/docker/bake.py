@@ -1,0 +1,170 @@
+"""Builds, through `docker buildx bake`: a definition in, metadata out, and a failure that says what went wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from builder.artifacts import write_atomically
+from builder.docker.engine import engine_failure
+from builder.docker.progress import BuildProgress, Step
+from builder.docker.secrets import from_machine
+from builder.errors import BuilderError, BuildError, CompileError, DownloadError, NoBase, SerializeError
+from builder.process import run
+
+_ERROR_LINE = re.compile(r"(?:\berror\b(?: #\d+)?:|^CMake Error|undefined reference|: fatal error)", re.IGNORECASE)
+_DETAIL_LINES = 40
+
+
+def bake(
+    targets: Mapping[str, Mapping[str, Any]],
+    *,
+    context: Path,
+    definition: Path,
+    console: Console,
+    builder: str = "",
+    no_cache: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Builds all `targets` (bake's own JSON form) in one call, their common stages once.
+
+    The definition stays in the file `definition`, where `docker buildx bake -f` can take it again.
+
+    Returns:
+        buildx's metadata, a table for each target.
+
+    Raises:
+        BuildError and its family: a stage failed.
+        NoBase, DiskFull: the machine lacks what the build needs.
+    """
+    network = from_machine()
+    complete = {name: _complete(target, network.secrets, network.proxies) for name, target in targets.items()}
+    document = {"group": {"default": {"targets": list(complete)}}, "target": complete}
+    write_atomically(definition, json.dumps(document, indent=2) + "\n")
+    metadata = definition.with_name(definition.stem + ".metadata.json")
+    metadata.unlink(missing_ok=True)
+    command = [
+        "docker",
+        "buildx",
+        "bake",
+        "--file",
+        str(definition),
+        "--metadata-file",
+        str(metadata),
+        "--progress=rawjson",
+    ]
+    if builder:
+        command.append(f"--builder={builder}")
+    if no_cache:
+        command.append("--no-cache")
+    # No attestations in the image's index: its digest depends on its content alone.
+    environment = {**network.environment, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+    with BuildProgress(console) as progress:
+        finished = run(command, env=environment, cwd=context, on_stderr=progress.feed)
+    if finished.returncode:
+        raise failure(progress)
+    return dict(json.loads(metadata.read_text(encoding="utf-8")))
+
+
+def _complete(target: Mapping[str, Any], secrets: list[str], proxies: Iterable[str]) -> dict[str, Any]:
+    # A null value makes buildx take the variable from the environment, so that no proxy password is in the file.
+    return {
+        **target,
+        "context": ".",
+        "args": {**target.get("args", {}), **dict.fromkeys(proxies)},
+        "secret": secrets,
+    }
+
+
+def failure(progress: BuildProgress) -> BuilderError:
+    """The error that a broken build stands for, with the lines that matter of the step that broke it."""
+    step = progress.failed
+    message = step.error if step else "\n".join(progress.messages)
+    if "no space left on device" in message or (step and any("No space left on device" in line for line in step.log)):
+        return engine_failure("no space left on device", step.title if step else "docker buildx bake")
+    if step is None:
+        if "cannot connect to the docker daemon" in message.lower():
+            return engine_failure(message, "docker buildx bake")
+        return BuildError(
+            "buildx could not build",
+            where="docker buildx bake",
+            remedy="see its message",
+            detail=message.splitlines()[-10:],
+        )
+    if not step.stage or "load metadata for" in step.name or step.title.startswith("FROM"):
+        return NoBase(
+            "a base image cannot be had",
+            where=step.title,
+            remedy="pull it by hand to see why (`docker login` may be needed), or name another one in builder.toml",
+            detail=[message],
+        )
+    lines = [line for line in (*step.log, step.unfinished_line) if line.strip()]
+    return _of_stage(step, lines)
+
+
+def _of_stage(step: Step, lines: list[str]) -> BuilderError:
+    if ours := [line.split("serialize: error: ", 1)[1] for line in lines if "serialize: error: " in line]:
+        return SerializeError(
+            "a pipeline cannot be serialized",
+            where=f"stage {step.stage}",
+            remedy="mend the line of dali.py that is named",
+            detail=ours,
+        )
+    if ours := [line.split("facts: error: ", 1)[1] for line in lines if "facts: error: " in line]:
+        return BuildError(
+            "a compiled plugin cannot be loaded",
+            where=f"stage {step.stage}",
+            remedy="mend what the loader names",
+            detail=ours,
+        )
+    if any(
+        sign in line
+        for line in lines
+        for sign in (
+            "Could not fetch URL",
+            "No matching distribution",
+            "Failed to fetch",
+            "Temporary failure resolving",
+            "CERTIFICATE_VERIFY_FAILED",
+        )
+    ):
+        return DownloadError(
+            "a download failed",
+            where=step.title,
+            remedy="check the network, the proxy variables and the certificates (SSL_CERT_FILE); then build again",
+            detail=lines[-8:],
+        )
+    if step.stage == "plugins":
+        return CompileError(
+            "the plugin does not compile",
+            where="plugin/",
+            remedy="mend the lines that the compiler names",
+            detail=compiler_messages(lines),
+        )
+    return BuildError(
+        f"stage {step.stage} failed", where=step.title, remedy="see its last lines", detail=lines[-20:] or [step.error]
+    )
+
+
+def compiler_messages(lines: list[str]) -> list[str]:
+    """The compiler's errors, each with the lines that show its place, out of a whole build log."""
+    kept: list[str] = []
+    context = 0
+    for line in lines:
+        if _ERROR_LINE.search(line) and not line.startswith("ninja:"):
+            context = 4
+        elif (
+            line.startswith(("[", "FAILED:", "ninja:"))
+            or ": note:" in line
+            or ": warning:" in line
+            or "In file included" in line
+        ):
+            context = 0
+        if context:
+            kept.append(line.replace("/src/plugin/", "plugin/"))
+            context -= 1
+    return (kept or lines)[:_DETAIL_LINES]

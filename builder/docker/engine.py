@@ -1,0 +1,189 @@
+"""The Docker engine, through the SDK: everything but builds, which need BuildKit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import docker
+import docker.context
+import docker.errors
+import requests.exceptions
+from docker.models.containers import Container
+
+from builder.errors import BuilderError, DiskFull, MachineError, NoBuildx, NoCompose, NoEngine, NoImage, PortInUse
+from builder.process import redact, run
+
+BUILDX_AT_LEAST = (0, 13)
+OWNER = "triton-dali-builder.run"
+"""The label of every container that this program starts; its value is the process that did."""
+_START_ENGINE = "start Docker, or run the command under `make shell`, which brings an engine of its own"
+
+
+class Engine:
+    """A connection to a Docker engine."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self.client = client
+
+    @classmethod
+    def connect(cls) -> Self:
+        """Connects as the `docker` command would: DOCKER_HOST, or else the current context.
+
+        Raises:
+            NoEngine: nothing answers there.
+        """
+        address = os.environ.get("DOCKER_HOST") or _context_host() or "unix:///var/run/docker.sock"
+        try:
+            # from_env also takes the TLS settings that go with DOCKER_HOST.
+            client = docker.from_env() if "DOCKER_HOST" in os.environ else docker.DockerClient(base_url=address)
+            client.ping()
+        except (docker.errors.DockerException, requests.exceptions.RequestException, ValueError) as error:
+            raise NoEngine(
+                "no Docker engine answers", where=redact(address), remedy=_START_ENGINE, detail=[_first_line(error)]
+            ) from None
+        return cls(client)
+
+    def image(self, reference: str) -> dict[str, Any]:
+        """The engine's description of an image.
+
+        Raises:
+            NoImage: it has none of that name.
+        """
+        try:
+            return dict(self.client.api.inspect_image(reference))
+        except docker.errors.NotFound:
+            raise NoImage(
+                f"the engine has no image {reference}", where=reference, remedy="build it, or `docker pull` it"
+            ) from None
+
+    def has_image(self, reference: str) -> bool:
+        try:
+            self.client.api.inspect_image(reference)
+        except docker.errors.NotFound:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def running(self, image: str, **options: Any) -> Iterator[Container]:
+        """A container of `image` for the length of a `with`, gone afterwards whatever happens.
+
+        Raises:
+            NoImage, PortInUse, DiskFull, MachineError: it cannot be started.
+        """
+        # A name of ours: an interrupt may come between the engine's creating it and our hearing of it.
+        name = f"triton-dali-builder-{uuid.uuid4().hex[:12]}"
+        try:
+            with translated(image):
+                container = self.client.containers.create(image, name=name, labels={OWNER: _this_process()}, **options)
+                container.start()
+            yield container
+        finally:
+            with contextlib.suppress(docker.errors.APIError):
+                self.client.api.remove_container(name, force=True, v=True)
+
+    def sweep(self) -> None:
+        """Removes containers whose process on this machine was killed before it could."""
+        for container in self.client.containers.list(all=True, filters={"label": OWNER}):
+            host, _, pid = container.labels[OWNER].rpartition("/")
+            if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
+                with contextlib.suppress(docker.errors.APIError):
+                    container.remove(force=True, v=True)
+
+
+def last_lines(container: Container, count: int = 20) -> list[str]:
+    """The end of a container's log."""
+    return str(container.logs(tail=count).decode(errors="replace")).splitlines()
+
+
+@contextlib.contextmanager
+def translated(where: str, failure: type[BuilderError] = MachineError) -> Iterator[None]:
+    """Turns what the engine says into errors of ours; `failure` is for what has no better name."""
+    try:
+        yield
+    except docker.errors.ImageNotFound as error:
+        raise NoImage(
+            f"the engine has no image {where}", where=where, remedy="build or pull it", detail=[_first_line(error)]
+        ) from None
+    except docker.errors.APIError as error:
+        text = error.explanation or str(error)
+        raise engine_failure(str(text), where, failure) from None
+    except requests.exceptions.RequestException as error:
+        raise NoEngine(
+            "the Docker engine stopped answering", where=where, remedy=_START_ENGINE, detail=[_first_line(error)]
+        ) from None
+
+
+def engine_failure(text: str, where: str, failure: type[BuilderError] = MachineError) -> BuilderError:
+    """The error that an engine's message stands for."""
+    if "no space left on device" in text:
+        return DiskFull(
+            "the engine's disk is full",
+            where=where,
+            remedy="free some space, for example with `docker system prune`",
+            detail=[text],
+        )
+    if "port is already allocated" in text or "address already in use" in text:
+        port = re.search(r":(\d+)(?:/tcp)?[: ]", text)
+        return PortInUse(
+            f"port {port[1] if port else ''} is in use".replace("  ", " "),
+            where=where,
+            remedy="stop what listens there, or choose another port",
+            detail=[text],
+        )
+    if "could not select device driver" in text or "nvidia-container-cli" in text:
+        return MachineError(
+            "the engine cannot give a GPU to a container",
+            where=where,
+            remedy="install the NVIDIA driver and the NVIDIA container toolkit, or leave --gpus out",
+            detail=[text],
+        )
+    return failure("the Docker engine refused", where=where, remedy="see the engine's message", detail=[text])
+
+
+def require_buildx() -> None:
+    """Raises NoBuildx unless buildx is new enough for bake's JSON definitions and raw progress."""
+    found = run(["docker", "buildx", "version"])
+    version = re.search(r"\bv?(\d+)\.(\d+)\.\d+", found.stdout)
+    if found.returncode or not version:
+        raise NoBuildx(
+            "docker has no buildx",
+            where="docker buildx version",
+            remedy="install Docker's buildx plugin, 0.13 or newer",
+        )
+    if (int(version[1]), int(version[2])) < BUILDX_AT_LEAST:
+        raise NoBuildx(
+            f"buildx {version[0]} is too old", where="docker buildx version", remedy="install buildx 0.13 or newer"
+        )
+
+
+def require_compose() -> None:
+    """Raises NoCompose unless `docker compose` works."""
+    if run(["docker", "compose", "version"]).returncode:
+        raise NoCompose(
+            "docker has no compose",
+            where="docker compose version",
+            remedy="install Docker's compose plugin, version 2.20 or newer",
+        )
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _context_host() -> str | None:
+    try:
+        context = docker.context.ContextAPI.get_current_context()
+    except (docker.errors.DockerException, OSError, ValueError):
+        return None
+    return str(context.Host) if context and context.Host else None
+
+
+def _first_line(error: BaseException) -> str:
+    return redact(str(error).splitlines()[0]) if str(error) else type(error).__name__

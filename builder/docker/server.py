@@ -1,0 +1,81 @@
+"""A tritonserver in a container, as hardened as in docker-compose.yml."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import docker.errors
+import docker.types
+from docker.models.containers import Container
+
+from builder.docker.engine import Engine, last_lines
+from builder.errors import MachineError
+from builder.triton import GRPC_PORT, HTTP_PORT, Endpoint, died
+
+SHARED_MEMORY = "2g"
+"""Python-based backends pass every tensor through it; Docker's default of 64 MiB holds no batch of 8 MiB samples."""
+
+
+@dataclass(frozen=True)
+class ContainerServer:
+    """The Server of builder.triton, for a container."""
+
+    container: Container
+
+    def exited(self) -> int | None:
+        try:
+            self.container.reload()
+        except docker.errors.NotFound:
+            return 137
+        state = self.container.attrs["State"]
+        return None if state["Status"] in ("created", "running", "restarting") else int(state["ExitCode"])
+
+    def log(self) -> list[str]:
+        with contextlib.suppress(docker.errors.APIError):
+            return last_lines(self.container, 60)
+        return []
+
+    def endpoint(self) -> Endpoint:
+        """Where the engine published the ports, on loopback.
+
+        Raises:
+            ServerDied: it is no longer running.
+        """
+        if (status := self.exited()) is not None:
+            raise died(self, status, str(self.container.attrs["Config"]["Image"]))
+        return Endpoint(http=self._address(HTTP_PORT), grpc=self._address(GRPC_PORT))
+
+    def _address(self, port: int) -> str:
+        published = self.container.ports.get(f"{port}/tcp")
+        if not published:
+            raise MachineError(
+                f"port {port} was not published", where=str(self.container.name), remedy="see `docker ps`"
+            )
+        return f"127.0.0.1:{published[0]['HostPort']}"
+
+
+@contextlib.contextmanager
+def serving(engine: Engine, image: str, *, gpus: str = "", hidden: tuple[str, ...] = ()) -> Iterator[ContainerServer]:
+    """A server from `image` on free loopback ports; files in `hidden` are empty in it.
+
+    Args:
+        gpus: '' for none, 'all', or device numbers separated by commas.
+    """
+    options: dict[str, Any] = {
+        "ports": {f"{port}/tcp": ("127.0.0.1", None) for port in (HTTP_PORT, GRPC_PORT)},
+        "read_only": True,
+        "tmpfs": {"/tmp": ""},
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "shm_size": SHARED_MEMORY,
+        # /dev/null over a library: no loader takes it, and every engine has it.
+        "mounts": [docker.types.Mount(path, "/dev/null", type="bind", read_only=True) for path in hidden],
+    }
+    if gpus:
+        chosen: dict[str, Any] = {"count": -1} if gpus == "all" else {"device_ids": gpus.split(",")}
+        options["device_requests"] = [docker.types.DeviceRequest(capabilities=[["gpu"]], **chosen)]
+    with engine.running(image, **options) as container:
+        yield ContainerServer(container)

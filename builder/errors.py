@@ -1,0 +1,283 @@
+"""Every way this program can fail: a stable code each, an exit code for each family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class BuilderError(Exception):
+    """Something that the user can mend.
+
+    Args:
+        what: what is wrong, one sentence.
+        where: the file, image, address or command it was found in.
+        remedy: what to do about it.
+        detail: lines that show it, such as a compiler's own messages.
+    """
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", detail: Sequence[str] = ()) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        self.detail = tuple(detail)
+        self.partial: dict[str, object] = {}
+        """What the command's JSON document has besides the error."""
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "code": self.code,
+            "what": self.what,
+            "where": self.where,
+            "remedy": self.remedy,
+            "detail": list(self.detail),
+        }
+
+
+# The project, or the command line.
+
+
+class ProjectError(BuilderError):
+    """builder.toml, config.pbtxt or an argument is wrong."""
+
+    code = "project-invalid"
+    exit_code = 2
+
+
+class ProjectMissing(ProjectError):
+    """There is no project here."""
+
+    code = "project-missing"
+
+
+class BadReference(ProjectError):
+    """Not an image reference."""
+
+    code = "reference-invalid"
+
+
+class BadConfig(ProjectError):
+    """A config.pbtxt that Triton could not read."""
+
+    code = "config-invalid"
+
+
+class BadUsage(ProjectError):
+    """Arguments that do not go together."""
+
+    code = "usage"
+
+
+class PluginMissing(ProjectError):
+    """A model asks for a library that the image will not have."""
+
+    code = "plugin-missing"
+
+
+class NameMismatch(ProjectError):
+    """config.pbtxt and the pipeline disagree on the inputs."""
+
+    code = "input-name-mismatch"
+
+
+class NothingBuilt(ProjectError):
+    """A command needs what an earlier one leaves behind."""
+
+    code = "nothing-built"
+
+
+# The machine.
+
+
+class MachineError(BuilderError):
+    """The engine, the disk, a port or a program on this machine is not usable."""
+
+    code = "machine"
+    exit_code = 3
+
+
+class NoEngine(MachineError):
+    """No Docker engine answers."""
+
+    code = "no-engine"
+
+
+class NoBuildx(MachineError):
+    """buildx is missing or too old."""
+
+    code = "no-buildx"
+
+
+class NoCompose(MachineError):
+    """The compose plugin is missing."""
+
+    code = "no-compose"
+
+
+class NoProgram(MachineError):
+    """A program is not on PATH."""
+
+    code = "no-program"
+
+
+class NoBase(MachineError):
+    """A base image can be neither found, pulled nor made."""
+
+    code = "no-base"
+
+
+class DiskFull(MachineError):
+    """No space is left where the engine writes."""
+
+    code = "disk-full"
+
+
+class PortInUse(MachineError):
+    """A port that a container should publish is taken."""
+
+    code = "port-in-use"
+
+
+class NoRegistry(MachineError):
+    """No registry answers at that address."""
+
+    code = "no-registry"
+
+
+class NoImage(MachineError):
+    """The engine has no such image."""
+
+    code = "no-image"
+
+
+# The build.
+
+
+class BuildError(BuilderError):
+    """A stage of the Dockerfile failed."""
+
+    code = "build-failed"
+    exit_code = 4
+
+
+class CompileError(BuildError):
+    """The plugin does not compile."""
+
+    code = "plugin-does-not-compile"
+
+
+class SerializeError(BuildError):
+    """A pipeline cannot be serialized."""
+
+    code = "pipeline-does-not-serialize"
+
+
+class DownloadError(BuildError):
+    """A wheel or a Debian package could not be fetched."""
+
+    code = "download-failed"
+
+
+class AbiMismatch(BuildError):
+    """The library needs symbol versions that the image does not provide."""
+
+    code = "abi-mismatch"
+
+
+# Verification.
+
+
+class VerificationError(BuilderError):
+    """The image did not do what it must."""
+
+    code = "verification-failed"
+    exit_code = 5
+
+
+class ServerDied(VerificationError):
+    """The server stopped before it was ready."""
+
+    code = "server-died"
+
+
+class NotReady(VerificationError):
+    """The server was not ready in time."""
+
+    code = "server-not-ready"
+
+
+class WrongAnswer(VerificationError):
+    """The server's answer differs from the oracle's."""
+
+    code = "wrong-answer"
+
+
+class InferenceFailed(VerificationError):
+    """The server refused a request that it must serve."""
+
+    code = "inference-failed"
+
+
+class NegativeControlServed(VerificationError):
+    """The image serves without its plugin, so the test proves nothing."""
+
+    code = "negative-control-served"
+
+
+# The push.
+
+
+class PushError(BuilderError):
+    """The registry did not take the image."""
+
+    code = "push-failed"
+    exit_code = 6
+
+
+class NotVerified(PushError):
+    """The image's digest has no passed verification."""
+
+    code = "not-verified"
+
+
+class Unauthorized(PushError):
+    """The registry refuses the credentials."""
+
+    code = "unauthorized"
+
+
+class RegistryReadOnly(PushError):
+    """The registry takes no writes."""
+
+    code = "registry-read-only"
+
+
+class InsecureRegistry(PushError):
+    """Plain HTTP to a host that is not this one."""
+
+    code = "insecure-registry"
+
+
+class DigestMismatch(PushError):
+    """The registry holds something else than what was verified."""
+
+    code = "digest-mismatch"
+
+
+INTERRUPTED = 130
+
+
+class Interrupted(BuilderError):
+    """Ctrl-C, or a signal that asks to stop."""
+
+    code = "interrupted"
+    exit_code = INTERRUPTED
+
+
+def family(error: type[BuilderError] = BuilderError) -> list[type[BuilderError]]:
+    """All error classes below `error`, itself included."""
+    return [error, *(each for child in error.__subclasses__() for each in family(child))]

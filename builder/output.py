@@ -1,0 +1,101 @@
+"""What a command says: digests and JSON on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from builder.artifacts import Image, Pushed, Verification
+from builder.errors import BuilderError
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Output:
+    """Where results and messages go; `json` asks for one JSON document and nothing else on stdout."""
+
+    json: bool = False
+    quiet: bool = False
+    console: Console = field(default_factory=_stderr)
+
+    @property
+    def progress(self) -> Console:
+        """For what is of interest only while it happens."""
+        return Console(stderr=True, quiet=True) if self.quiet else self.console
+
+    def result(self, document: Mapping[str, Any], lines: tuple[str, ...] = ()) -> None:
+        """The command's result: the document, or for people who want none, `lines`."""
+        print(
+            json.dumps(document) if self.json else "\n".join(lines), end="\n" if self.json or lines else "", flush=True
+        )
+
+    def error(self, error: BuilderError) -> None:
+        """A failure, in full on stderr and as the document on stdout."""
+        print_error(error, self.console)
+        if self.json:
+            self.result({**error.partial, "error": error.as_json()})
+
+
+def print_error(error: BuilderError, console: Console) -> None:
+    """What is wrong, where, how to mend it, and the lines that show it."""
+    console.print(f"[bold red]error[/] [dim]{error.code}[/]  {escape(error.what)}", soft_wrap=True)
+    for name, text in (("where", error.where), ("remedy", error.remedy)):
+        if text:
+            console.print(f"  [bold]{name:>6}[/]  {escape(text)}", soft_wrap=True)
+    for line in error.detail:
+        console.print(f"  [dim]{'|':>6}[/]  {escape(line)}", soft_wrap=True)
+
+
+def images(built: list[Image], console: Console) -> None:
+    """A table of the layers of each image."""
+    for image in built:
+        table = Table(box=None, padding=(0, 2), title=f"{image.reference}  {image.digest[:19]}", title_justify="left")
+        table.add_column("layer", style="dim")
+        table.add_column("size", justify="right")
+        for layer in image.layers:
+            table.add_row(layer.digest[7:19], size(layer.bytes))
+        table.add_row("in all", size(sum(layer.bytes for layer in image.layers)), style="bold")
+        console.print(table)
+
+
+def build_document(built: list[Image], seconds: float) -> dict[str, Any]:
+    """`build --json`."""
+    fields = {"target", "reference", "digest", "bytes", "layers"}
+    return {"images": [image.model_dump(include=fields) for image in built], "seconds": round(seconds, 2)}
+
+
+def smoke_document(verified: list[Verification]) -> dict[str, Any]:
+    """`smoke --json`."""
+    return {
+        "passed": all(each.passed for each in verified),
+        "images": [each.model_dump(exclude={"passed", "reference"}) for each in verified],
+    }
+
+
+def push_document(pushed: list[Pushed]) -> dict[str, Any]:
+    """`push --json`."""
+    return {"pushed": [each.model_dump() for each in pushed]}
+
+
+def size(count: float) -> str:
+    """Bytes for people, in decimal units as Docker gives them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def is_json_wanted() -> bool:
+    """Whether --json is on the command line, also when the rest of it cannot be read."""
+    return "--json" in sys.argv[1:]

@@ -1,0 +1,81 @@
+"""The base image under the embedded target: found, pulled, or made from this machine's Debian mirror."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import docker.errors
+import requests.exceptions
+from rich.console import Console
+
+from builder.docker.engine import Engine
+from builder.errors import BadReference, NoBase
+from builder.process import run
+from builder.project import AUTO, Project, Target
+from builder.recipe import Base
+from builder.reference import Digest
+
+DOCKER_HUB = "docker.io/library/debian:12-slim"
+HOME_MADE = "triton-dali-builder/debian:bookworm"
+
+
+def resolve(project: Project, target: Target, engine: Engine, console: Console) -> Base:
+    """The image that `target` starts from.
+
+    Raises:
+        NoBase: it is not here, cannot be pulled, and cannot be made.
+    """
+    if not target.is_embedded:
+        return Base(target.triton_image, _digest(engine, target.triton_image))
+    name = debian(project, engine, console)
+    return Base(name, _digest(engine, name))
+
+
+def debian(project: Project, engine: Engine, console: Console) -> str:
+    """The Debian image to use: what the project names, or what this machine can have."""
+    if project.debian_image != AUTO:
+        return project.debian_image
+    for name in (HOME_MADE, DOCKER_HUB):
+        if engine.has_image(name):
+            return name
+    try:
+        engine.client.images.pull(DOCKER_HUB)
+        return DOCKER_HUB
+    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        console.print(f"{DOCKER_HUB} cannot be pulled; making {HOME_MADE} from this machine's Debian mirror")
+        return _make(project, str(error))
+
+
+def _make(project: Project, why: str) -> str:
+    script = project.root / "embedded" / "bootstrap.py"
+    if not script.exists() or os.geteuid() != 0:
+        raise NoBase(
+            f"{DOCKER_HUB} cannot be pulled",
+            where="the Debian under the embedded base",
+            remedy="reach Docker Hub, set debian_image in builder.toml to a copy of Debian 12 that you can pull, "
+            "or run this as root on Debian, where it can be made from Debian's packages",
+            detail=[why],
+        )
+    made = run([sys.executable, str(script), HOME_MADE])
+    if made.returncode:
+        raise NoBase(
+            "a Debian base could not be made",
+            where=HOME_MADE,
+            remedy="see the last lines of mmdebstrap",
+            detail=made.stderr,
+        )
+    return HOME_MADE
+
+
+def _digest(engine: Engine, name: str) -> Digest | None:
+    """The digest that the engine holds under `name`: a registry's, or that of an image made here; None without one."""
+    if not engine.has_image(name):
+        return None
+    found = engine.image(name)
+    for pinned in found.get("RepoDigests") or ():
+        return Digest(pinned.rpartition("@")[2])
+    try:
+        return Digest(found["Id"])
+    except BadReference:
+        return None

@@ -1,0 +1,174 @@
+"""Pushes exactly the image that was verified, and says by which digest to deploy it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+from builder import registry
+from builder.artifacts import Image, Pushed, Verification
+from builder.docker.engine import Engine, engine_failure, translated
+from builder.errors import (
+    BuilderError,
+    DigestMismatch,
+    InsecureRegistry,
+    NoRegistry,
+    NotVerified,
+    PushError,
+    RegistryReadOnly,
+    Unauthorized,
+)
+from builder.reference import Digest, Reference
+
+
+def check_verified(image: Image, verification: Verification | None) -> Verification:
+    """The verification of this very image.
+
+    Raises:
+        NotVerified: there is none, it did not pass, or it is another image's.
+    """
+    remedy = f"run `python -m builder smoke --target {image.target}` first"
+    if verification is None or not verification.passed:
+        raise NotVerified(
+            "the image has no passed verification", where=f"{image.reference} {image.digest}", remedy=remedy
+        )
+    if verification.digest != image.digest:
+        raise NotVerified(
+            f"the image was built again after its verification, which is of {verification.digest}",
+            where=f"{image.reference} {image.digest}",
+            remedy=remedy,
+        )
+    return verification
+
+
+def run(engine: Engine, image: Image, verification: Verification | None, to: Reference, console: Console) -> Pushed:
+    """Pushes `image` as `to`, a reference with a tag.
+
+    Raises:
+        NotVerified: see check_verified.
+        NoRegistry, Unauthorized, RegistryReadOnly, InsecureRegistry, PushError: the registry does not take it.
+        DigestMismatch: the registry then holds something else.
+    """
+    check_verified(image, verification)
+    _require_tls(engine, to)
+    began = time.monotonic()
+    with translated(image.reference, PushError):
+        engine.client.api.tag(image.digest, to.repository, to.tag, force=True)
+    with _Transfer(console) as transfer, translated(str(to), PushError):
+        for event in engine.client.api.push(to.repository, to.tag, stream=True, decode=True):
+            if "error" in event:
+                raise _refused(str(event["error"]), to)
+            transfer.feed(event)
+    held = registry.manifest(to)
+    # With the containerd image store the engine's ID is the manifest's digest, otherwise its configuration's.
+    if Digest(image.digest) not in (held.digest, held.config):
+        raise DigestMismatch(
+            f"the registry holds {held.digest}, which is not the image that was verified",
+            where=str(to),
+            remedy="somebody else may have pushed the same tag; push again, or choose another tag",
+        )
+    return Pushed(
+        target=image.target,
+        reference=str(to.with_digest(held.digest)),
+        tag=str(to),
+        digest=str(held.digest),
+        bytes_uploaded=transfer.uploaded({digest.removeprefix("sha256:")[:12]: size for digest, size in held.layers}),
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+class _Transfer:
+    """The engine's push events: a bar for each layer, and which layers were uploaded."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._sent: set[str] = set()
+        self._final: dict[str, str] = {}
+
+    def __enter__(self) -> _Transfer:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def feed(self, event: dict[str, Any]) -> None:
+        layer, status = event.get("id", ""), event.get("status", "")
+        if not layer or not status:
+            return
+        detail = event.get("progressDetail") or {}
+        if status == "Pushing" and detail.get("current"):
+            self._sent.add(layer)
+            task = self._tasks.get(layer)
+            if task is None:
+                task = self._tasks[layer] = self._progress.add_task(layer)
+            self._progress.update(task, completed=detail["current"], total=detail.get("total"))
+        elif self._final.get(layer) != status and status not in ("Preparing", "Waiting", "Pushing"):
+            self._final[layer] = status
+            if not self._console.is_terminal:
+                self._console.print(f"{layer}: {status}")
+
+    def uploaded(self, sizes: dict[str, int]) -> int:
+        """Compressed bytes of the layers that were sent; `sizes` by the digests' first 12 digits."""
+        return sum(
+            size for layer, size in sizes.items() if layer in self._sent and "exists" not in self._final.get(layer, "")
+        )
+
+
+def _require_tls(engine: Engine, to: Reference) -> None:
+    """Raises InsecureRegistry where the engine is set up to speak plain HTTP to a host that is not this one."""
+    indexes = engine.client.info().get("RegistryConfig", {}).get("IndexConfigs", {})
+    if not to.is_loopback and not indexes.get(to.host, {}).get("Secure", True):
+        raise InsecureRegistry(
+            f"the engine speaks plain HTTP to {to.host}",
+            where=str(to),
+            remedy="give the registry a certificate and remove it from the engine's insecure-registries",
+        )
+
+
+def _refused(message: str, to: Reference) -> BuilderError:
+    text = message.lower()
+    where = str(to)
+    if any(
+        sign in text for sign in ("unauthorized", "no basic auth", "authentication required", "denied", "401", "403")
+    ):
+        return Unauthorized(
+            "the registry refuses the credentials",
+            where=where,
+            remedy=f"run `docker login {to.host}` with a user who may push",
+            detail=[message],
+        )
+    if any(sign in text for sign in ("405", "method not allowed", "unsupported", "read-only", "read only")):
+        return RegistryReadOnly(
+            "the registry takes no writes",
+            where=where,
+            remedy="switch its read-only mode off, or push elsewhere",
+            detail=[message],
+        )
+    if any(
+        sign in text
+        for sign in ("connection refused", "no such host", "i/o timeout", "no route to host", "connection reset", "eof")
+    ):
+        return NoRegistry(
+            "no registry answers", where=where, remedy=f"see that a registry runs at {to.host}", detail=[message]
+        )
+    if "http response to https client" in text:
+        return InsecureRegistry(
+            "the registry speaks plain HTTP",
+            where=where,
+            remedy="plain HTTP is for registries on this machine; give it a certificate",
+            detail=[message],
+        )
+    return engine_failure(message, where, PushError)

@@ -1,0 +1,322 @@
+"""Triton from outside: what a model takes, whether the server is ready, inference, and what its log means."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc
+import tritonclient.http
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+
+from builder.errors import InferenceFailed, NotReady, ServerDied
+
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+_POLL_SECONDS = 0.05
+_TRANSPORT_ERRORS = (OSError, HTTPConnectionClosed, HTTPParseError)
+"""What tritonclient lets through where a connection cannot be made, or breaks."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output as the model's configuration has it; `dims` without the batch, -1 where any size will do."""
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        known: np.dtype[Any] = np.dtype(triton_to_np_dtype(self.datatype))
+        return known
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model's signature; `max_batch_size` 0 means that it takes no batches."""
+
+    name: str
+    backend: str
+    max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server listens, each as host:port."""
+
+    http: str
+    grpc: str
+
+
+class Server(Protocol):
+    """A server's process, wherever it runs."""
+
+    def exited(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+    def log(self) -> list[str]:
+        """The last lines of its log."""
+
+
+def wait_until_ready(endpoint: Endpoint, server: Server, *, timeout: float, where: str) -> float:
+    """Waits until the server and all of its models are ready; returns the seconds that it took.
+
+    Raises:
+        ServerDied: the process ended; the detail has its last lines, the remedy what they mean.
+        NotReady: it was not ready within `timeout` seconds.
+    """
+    began = time.monotonic()
+    with contextlib.closing(tritonclient.http.InferenceServerClient(endpoint.http, connection_timeout=5.0)) as client:
+        while True:
+            # A server that is starting refuses connections, or closes them unanswered.
+            with contextlib.suppress(*_TRANSPORT_ERRORS, InferenceServerException):
+                if client.is_server_ready():
+                    return time.monotonic() - began
+            status = server.exited()
+            if status is not None:
+                raise died(server, status, where)
+            if time.monotonic() - began > timeout:
+                raise NotReady(
+                    f"the server runs, but was not ready after {timeout:.0f} s",
+                    where=where,
+                    remedy="see the last lines of its log; give it longer with --timeout if it is still loading",
+                    detail=server.log(),
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def died(server: Server, status: int, where: str) -> ServerDied:
+    """The error for a server that ended, with what its log means."""
+    lines = server.log()
+    meaning = explain(lines)
+    return ServerDied(
+        f"the server stopped with exit status {status} before it was ready" + (f": {meaning.what}" if meaning else ""),
+        where=where,
+        remedy=meaning.remedy if meaning else "see the last lines of its log",
+        detail=meaning.evidence if meaning else lines[-20:],
+    )
+
+
+def models(endpoint: Endpoint) -> list[ModelSpec]:
+    """Every model that is ready, with the configuration that the server completed."""
+    with contextlib.closing(tritonclient.grpc.InferenceServerClient(endpoint.grpc)) as client:
+        index = client.get_model_repository_index()
+        names = sorted({model.name for model in index.models if model.state == "READY"})
+        return [_spec(client.get_model_config(name).config) for name in names]
+
+
+def _spec(config: Any) -> ModelSpec:
+    def tensors(described: Any) -> tuple[TensorSpec, ...]:
+        from tritonclient.grpc import model_config_pb2
+
+        return tuple(
+            TensorSpec(each.name, _datatype(model_config_pb2.DataType.Name(each.data_type)), tuple(each.dims))
+            for each in described
+        )
+
+    return ModelSpec(config.name, config.backend, config.max_batch_size, tensors(config.input), tensors(config.output))
+
+
+def _datatype(name: str) -> str:
+    """The protocol's name for a data type, which for strings is not the configuration's."""
+    short = name.removeprefix("TYPE_")
+    return "BYTES" if short == "STRING" else short
+
+
+class Client(Protocol):
+    """One way to ask for inference."""
+
+    protocol: str
+
+    def infer(self, model: ModelSpec, inputs: Tensors) -> Tensors:
+        """The model's outputs for one request."""
+
+    def infer_many(self, model: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
+        """The outputs of several requests that are all in flight at once, in their order."""
+
+
+class _TritonClient:
+    """What tritonclient's HTTP and gRPC modules have in common."""
+
+    def __init__(self, module: Any, protocol: str, at_once: int) -> None:
+        self.protocol = protocol
+        self._module = module
+        self._pool = ThreadPoolExecutor(at_once)
+
+    def infer(self, model: ModelSpec, inputs: Tensors) -> Tensors:
+        with _translated(model.name, self.protocol):
+            result = self._connection().infer(model.name, self._inputs(model, inputs))
+            return {spec.name: result.as_numpy(spec.name) for spec in model.outputs}
+
+    def infer_many(self, model: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
+        pending: list[Future[Tensors]] = [self._pool.submit(self.infer, model, each) for each in requests]
+        return [each.result() for each in pending]
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _connection(self) -> Any:
+        raise NotImplementedError
+
+    def _inputs(self, model: ModelSpec, values: Tensors) -> list[Any]:
+        made = []
+        for spec in model.inputs:
+            tensor = self._module.InferInput(spec.name, list(values[spec.name].shape), spec.datatype)
+            tensor.set_data_from_numpy(values[spec.name])
+            made.append(tensor)
+        return made
+
+
+class HttpClient(_TritonClient):
+    """HTTP, a connection for each thread: tritonclient's own `async_infer` waits 10 ms for each request it starts."""
+
+    def __init__(self, endpoint: Endpoint, at_once: int) -> None:
+        super().__init__(tritonclient.http, "http", at_once)
+        self._endpoint = endpoint
+        self._local = threading.local()
+
+    def _connection(self) -> Any:
+        if not hasattr(self._local, "client"):
+            self._local.client = tritonclient.http.InferenceServerClient(self._endpoint.http, network_timeout=120.0)
+        return self._local.client
+
+
+class GrpcClient(_TritonClient):
+    """gRPC, whose client may be used by many threads."""
+
+    def __init__(self, endpoint: Endpoint, at_once: int) -> None:
+        super().__init__(tritonclient.grpc, "grpc", at_once)
+        self._client = tritonclient.grpc.InferenceServerClient(endpoint.grpc)
+
+    def close(self) -> None:
+        super().close()
+        self._client.close()
+
+    def _connection(self) -> Any:
+        return self._client
+
+
+@contextlib.contextmanager
+def clients(endpoint: Endpoint, at_once: int) -> Iterator[tuple[Client, ...]]:
+    """A client for each protocol, each able to have `at_once` requests in flight."""
+    with (
+        contextlib.closing(HttpClient(endpoint, at_once)) as http,
+        contextlib.closing(GrpcClient(endpoint, at_once)) as grpc,
+    ):
+        yield http, grpc
+
+
+@contextlib.contextmanager
+def _translated(model: str, protocol: str) -> Iterator[None]:
+    try:
+        yield
+    except InferenceServerException as error:
+        raise InferenceFailed(
+            f"model {model!r} refused a request over {protocol}",
+            where=f"model {model}",
+            remedy="see the server's message",
+            detail=[str(error)],
+        ) from None
+    except _TRANSPORT_ERRORS as error:
+        raise InferenceFailed(
+            f"the connection broke in a request to model {model!r} over {protocol}",
+            where=f"model {model}",
+            remedy="the server may have stopped; see its log",
+            detail=[str(error)],
+        ) from None
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a line of the server's log means."""
+
+    what: str
+    remedy: str
+    evidence: tuple[str, ...]
+
+
+_Describe = Callable[[re.Match[str]], tuple[str, str]]
+# The first that matches counts: causes before their consequences.
+_MEANINGS: tuple[tuple[str, _Describe], ...] = (
+    (
+        r"version [`']DALI_([\d.]+)' not found",
+        lambda m: (
+            f"the plugin was compiled against DALI {m[1]}, which is not the image's",
+            "build the image again: the plugin is then compiled against its DALI",
+        ),
+    ),
+    (
+        r"Fail(?:ed|ure) to load (?:plugin libs|library|plugin)[^\n]*?(/\S+\.so)\b",
+        lambda m: (
+            f"the plugin {m[1]} could not be loaded",
+            "see the loader's message; the library must be in the image, readable, and listed in "
+            "--backend-config=dali,plugin_libs=",
+        ),
+    ),
+    (
+        r"(?:No schema found for operator|Schema for operator) [\"'](\w+)[\"']",
+        lambda m: (
+            f"no loaded plugin registers the operator {m[1]}",
+            "list its library in plugin_libs and in --backend-config=dali,plugin_libs=",
+        ),
+    ),
+    (
+        r"Operator [\"'](\w+)[\"'] already registered",
+        lambda m: (f"two libraries register the operator {m[1]}", "remove one of them from plugin_libs"),
+    ),
+    (
+        r"contains config for (\S+) but such input is not present",
+        lambda m: (
+            f"the pipeline has no external_source named {m[1]}",
+            "give the input in config.pbtxt and the external_source the same name",
+        ),
+    ),
+    (
+        r"Failed to load model file",
+        lambda _: (
+            "a serialized pipeline is missing or damaged",
+            "build the image again; see whether the model's version folder has model.dali",
+        ),
+    ),
+    (
+        r"instance group .* specifies invalid or unsupported gpu id|cudaErrorInsufficientDriver|no CUDA-capable device",
+        lambda _: (
+            "the model wants a GPU and there is none",
+            "run with --gpus all, or set the model's instance_group to KIND_CPU",
+        ),
+    ),
+    (
+        r"Failed to increase the shared memory pool size|No space left on device.*shm|/dev/shm",
+        lambda _: ("the container's shared memory is too small", "start the container with --shm-size=1g or more"),
+    ),
+    (
+        r"Text-format|failed to read text proto|Error parsing text-format",
+        lambda _: ("a config.pbtxt cannot be read", "mend the line that is named"),
+    ),
+)
+
+
+def explain(lines: Sequence[str]) -> Meaning | None:
+    """What the log of a server that failed means; None for what is not known."""
+    text = "\n".join(lines)
+    for pattern, describe in _MEANINGS:
+        match = re.search(pattern, text)
+        if match:
+            what, remedy = describe(match)
+            evidence = [line.strip() for line in lines if re.search(pattern, line)]
+            return Meaning(what, remedy, tuple(evidence[:3]) or (match[0],))
+    return None

@@ -1,0 +1,67 @@
+"""Random requests for a model, made from its own signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from builder.triton import Array, ModelSpec, Tensors, TensorSpec
+
+KIB, MIB = 1 << 10, 1 << 20
+SAMPLE_BYTES = (1, 2, 3, 255, KIB, 64 * KIB + 1, MIB, 8 * MIB)
+BATCHES = (1, 2, 7, 32)
+REQUEST_BYTES_AT_MOST = 64 * MIB
+_FREE_INNER_DIM = 3
+
+
+class Workload:
+    """Requests for one model; the same seed gives the same requests."""
+
+    def __init__(self, model: ModelSpec, seed: int) -> None:
+        self._model = model
+        self._random = np.random.default_rng(seed)
+
+    def sweep(self) -> Iterator[Tensors]:
+        """Every sample size with every batch size that the model takes and 64 MiB a request allow."""
+        top = self._model.max_batch_size
+        batches = sorted({min(batch, top) for batch in (*BATCHES, top)}) if top else [1]
+        for size in SAMPLE_BYTES:
+            for batch in batches:
+                if batch * size <= REQUEST_BYTES_AT_MOST:
+                    yield self.request(size, batch)
+
+    def mixed(self, count: int) -> list[Tensors]:
+        """`count` requests to be in flight at once: mostly small ones, each eighth up to 8 MiB a sample."""
+        sizes = [int(2 ** self._random.uniform(0, 23 if index % 8 == 0 else 17)) for index in range(count)]
+        top = min(4, max(1, self._model.max_batch_size))
+        return [self.request(size, int(self._random.integers(1, top + 1))) for size in sizes]
+
+    def request(self, sample_bytes: int, batch: int) -> Tensors:
+        """Random tensors, every sample of about `sample_bytes` bytes where the model's dims leave that open."""
+        return {spec.name: self._tensor(spec, sample_bytes, batch) for spec in self._model.inputs}
+
+    def _tensor(self, spec: TensorSpec, sample_bytes: int, batch: int) -> Array:
+        shape = ((batch,) if self._model.max_batch_size else ()) + sample_shape(spec, sample_bytes)
+        kind = spec.dtype.kind
+        if kind == "b":
+            return self._random.integers(0, 2, shape).astype(bool)
+        if kind in "iu":
+            # Random bytes: every value of the type, and much faster than drawing numbers one by one.
+            count = int(np.prod(shape)) * spec.dtype.itemsize
+            return np.frombuffer(self._random.bytes(count), spec.dtype).reshape(shape)
+        if kind == "f":
+            return self._random.standard_normal(shape, np.float32).astype(spec.dtype)
+        letters = self._random.integers(97, 123, (int(np.prod(shape)), 8), np.uint8)
+        return np.array([row.tobytes() for row in letters], dtype=object).reshape(shape)
+
+
+def sample_shape(spec: TensorSpec, sample_bytes: int) -> tuple[int, ...]:
+    """A sample's shape: fixed dims as they are, the first free one takes what makes up `sample_bytes`."""
+    itemsize = spec.dtype.itemsize if spec.dtype.kind != "O" else 8
+    free = [index for index, dim in enumerate(spec.dims) if dim < 0]
+    shape = [dim if dim >= 0 else _FREE_INNER_DIM for dim in spec.dims]
+    if free:
+        shape[free[0]] = 1
+        shape[free[0]] = max(1, sample_bytes // max(1, itemsize * int(np.prod(shape))))
+    return tuple(shape)

@@ -1,0 +1,1 @@
+"""What the backend `dali` is made of; only `pipeline` and `plugins` need DALI, nothing here needs Triton."""

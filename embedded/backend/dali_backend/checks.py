@@ -1,0 +1,48 @@
+"""Does the configuration fit the pipeline? In the words of NVIDIA's backend, where it has words."""
+
+from __future__ import annotations
+
+from .configuration import Configuration
+from .errors import BackendError
+from .graph import Graph
+
+
+def check(config: Configuration, graph: Graph) -> None:
+    """Names of inputs, number of outputs, and what the pipeline declares about its inputs.
+
+    Raises:
+        BackendError: names the first tensor that does not fit, and what the other side has.
+    """
+    declared = {edge.name: edge for edge in graph.inputs}
+    names = ", ".join(f"'{name}'" for name in declared) or "none"
+    for tensor in config.inputs:
+        edge = declared.get(tensor.name)
+        if edge is None:
+            raise BackendError(
+                f"Configuration file contains config for {tensor.name} but such input is not present in the pipeline. "
+                f"Inputs of the pipeline (the names of its external_source operators): {names}"
+            )
+        if edge.data_type is not None and edge.data_type != tensor.data_type:
+            raise BackendError(
+                f'Mismatch of data_type config for "{tensor.name}". Data type defined in config: {tensor.data_type}. '
+                f"Data type defined in pipeline: {edge.data_type}"
+            )
+        if edge.ndim is not None and edge.ndim != len(tensor.dims):
+            raise BackendError(
+                f'Mismatch in number of dimensions for "{tensor.name}". Number of dimensions defined in config: '
+                f"{len(tensor.dims)}. Number of dimensions defined in pipeline: {edge.ndim}"
+            )
+        if tensor.data_type in ("TYPE_STRING", "TYPE_BF16"):
+            raise BackendError(f'DALI has no {tensor.data_type}: choose another data_type for "{tensor.name}"')
+    missing = [name for name in declared if name not in config.input_names]
+    if missing:
+        raise BackendError(
+            f"Missing config for {missing[0]}: the pipeline has this input, but the configuration file has not. "
+            f"Inputs of the pipeline: {names}"
+        )
+    if len(config.outputs) != len(graph.outputs):
+        raise BackendError(
+            f"Number of outputs does not match: {len(config.outputs)} in the configuration file "
+            f"({', '.join(config.output_names)}), {len(graph.outputs)} in the pipeline "
+            f"({', '.join(edge.name for edge in graph.outputs)})"
+        )

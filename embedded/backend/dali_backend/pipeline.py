@@ -1,0 +1,95 @@
+"""A DALI pipeline that runs one batch at a time and survives operators that throw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .batching import Array, Batch
+from .configuration import Configuration
+from .errors import BackendError, ExecutionError
+
+
+class LoadedPipeline:
+    """The pipeline of one model instance. Not for several threads."""
+
+    def __init__(self, serialized: bytes, config: Configuration) -> None:
+        """Builds the pipeline.
+
+        Raises:
+            BackendError: DALI cannot build it: an unknown operator, a GPU operator in a CPU instance, ...
+        """
+        self._serialized = serialized
+        self._config = config
+        try:
+            self._pipeline = self._build()
+        except Exception as error:
+            raise BackendError(f"Failed to build the pipeline of model '{config.model}': {_explain(error)}") from None
+
+    def _build(self) -> Any:
+        from nvidia.dali import Pipeline
+
+        # Requests come one batch at a time: nothing to prefetch, and no stages that could overlap.
+        # None means the pipeline's own value for num_threads; for device_id it means no device.
+        options: dict[str, Any] = {
+            "device_id": self._config.device_id,
+            "batch_size": max(1, self._config.max_batch_size),
+        }
+        if self._config.num_threads is not None:
+            options["num_threads"] = self._config.num_threads
+        return Pipeline.deserialize(
+            self._serialized, exec_pipelined=False, exec_async=False, prefetch_queue_depth=1, **options
+        )
+
+    def run(self, inputs: Mapping[str, Batch]) -> list[HostOutput]:
+        """The outputs, in the pipeline's order; their memory is DALI's until the next run.
+
+        Raises:
+            ExecutionError: DALI's message. The pipeline is built anew, the next batch runs.
+        """
+        try:
+            for name, batch in inputs.items():
+                self._pipeline.feed_input(name, batch)
+            return [HostOutput(output) for output in self._pipeline.run()]
+        except Exception as error:
+            # DALI: "Current pipeline object is no longer valid."
+            self._pipeline = self._build()
+            raise ExecutionError(_explain(error)) from None
+
+    def close(self) -> None:
+        del self._pipeline
+
+
+class HostOutput:
+    """An `OutputBatch` of DALI's TensorList; one on the GPU is copied to the host."""
+
+    def __init__(self, tensors: Any) -> None:
+        self._tensors = tensors.as_cpu() if hasattr(tensors, "as_cpu") else tensors
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(shape) for shape in self._tensors.shape()]
+
+    def dense(self) -> Array | None:
+        if not self._tensors.is_dense_tensor():
+            return None
+        return np.asarray(self._tensors.as_tensor())
+
+    def sample(self, index: int) -> Array:
+        return np.asarray(self._tensors[index])
+
+
+def _explain(error: Exception) -> str:
+    """DALI's message on what failed and why: without the pipeline's source lines and DALI's own, without what is no
+    longer true, and with the remedy where there is one."""
+    message = str(error).replace("Current pipeline object is no longer valid.", "")
+    where, found, reason = message.partition("encountered:")
+    if found:
+        operator = re.search(r"Error in [^\n]*operator `[^`]+`", where)
+        message = (f"{operator.group()}: " if operator else "") + reason.strip()
+    message = re.sub(r"^C\+\+ context: .*$", "", message, flags=re.MULTILINE).strip()
+    if "No schema found for operator" in message or "Schema for operator" in message:
+        message += " (a custom operator: the parameter plugin_libs must name its library)"
+    return message

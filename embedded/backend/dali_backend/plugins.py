@@ -1,0 +1,84 @@
+"""Loads DALI plugins: the libraries that register custom operators."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .errors import BackendError
+
+_MARK = b"\x00loading "  # on the trial's stderr: which library comes next
+
+
+def load(libraries: Sequence[str]) -> None:
+    """Loads the libraries, in order, into this process.
+
+    Raises:
+        BackendError: a library is missing, is no library, was built against another DALI, or registers an operator
+            that exists already; names it, says why and what to do.
+    """
+    if not libraries:
+        return
+    from nvidia.dali import __version__, plugin_manager
+
+    libraries = list(dict.fromkeys(libraries))
+    _try_apart(libraries, plugin_manager.load_library)
+    for library in libraries:
+        try:
+            plugin_manager.load_library(library)
+        except Exception as error:
+            raise BackendError(_explain(library, str(error), __version__)) from None
+
+
+def _try_apart(libraries: Sequence[str], load_library: Callable[[str], None]) -> None:
+    """Loads the libraries in a forked process first: a C++ error in a library's static constructors (an operator
+    registered twice, above all) ends the process without a word that Triton could pass on.
+
+    Errors that come as Python exceptions are left to the real load.
+    """
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: the child only loads and leaves
+        child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.alarm(60)
+            os.dup2(writer, 2)
+            for library in libraries:
+                os.write(2, _MARK + os.fsencode(library) + b"\n")
+                load_library(library)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        words = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        loading, _, said = words.rpartition(_MARK)[2].partition(b"\n")
+        how = signal.Signals(os.WTERMSIG(status)).name
+        what = re.search(rb"what\(\):\s*(.*)", said)
+        reason = what.group(1).decode(errors="replace").strip(" .") if what else "it said nothing"
+        raise BackendError(
+            f"Failed to load plugin library '{os.fsdecode(loading)}' (parameter plugin_libs): loading it ends the "
+            f"process with {how}: {reason}. An operator can be registered once only: leave one of the libraries out, "
+            "or rename the operator"
+        )
+
+
+def _explain(library: str, reason: str, dali_version: str) -> str:
+    reason = reason.removeprefix(f"Failed to load library {library}: ").strip()
+    if not Path(library).exists():
+        remedy = "the server must have the library at this path; several are separated by ':'"
+    elif built := re.search(r"version [`']DALI_([\d.]+)' not found", reason):
+        remedy = f"it was built against DALI {built.group(1)}, this is {dali_version}: build it against {dali_version}"
+    elif "undefined symbol" in reason:
+        remedy = f"it was linked against something that this server lacks, or another DALI (this is {dali_version})"
+    else:
+        remedy = "see what it needs with ldd"
+    return f"Failed to load plugin library '{library}' (parameter plugin_libs): {reason}. Remedy: {remedy}"

@@ -1,0 +1,229 @@
+"""Real parts: an engine, the shipped project in a copy of its own, and a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.docker.engine import Engine
+
+# Its reaper is an image that many networks cannot pull; every container here ends with its fixture.
+os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import HttpWaitStrategy
+
+ROOT = Path(__file__).resolve().parents[2]
+REGISTRY_IMAGE = "triton-dali-builder/registry"
+PROJECT_FILES = (
+    "Dockerfile",
+    ".dockerignore",
+    "builder.toml",
+    "docker-compose.yml",
+    "plugin",
+    "model_repository",
+    "embedded",
+)
+
+
+@dataclass
+class Finished:
+    """A command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """stdout as the one JSON document that it must be."""
+        return json.loads(self.stdout)
+
+    def ok(self) -> Finished:
+        assert self.returncode == 0, self.stderr
+        return self
+
+    def failed(self, code: str, status: int) -> dict[str, Any]:
+        """The error of a command with --json that had to fail."""
+        assert self.returncode == status, f"exit status {self.returncode}\n{self.stderr}"
+        assert "Traceback" not in self.stderr
+        error = self.document["error"]
+        assert error["code"] == code, error
+        assert error["what"]
+        assert error["remedy"]
+        # People read the same as programs.
+        assert error["what"] in self.stderr
+        return dict(error)
+
+
+@dataclass
+class Project:
+    """A copy of the shipped project that a test may change."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def builder(self, *arguments: str) -> Finished:
+        with self.start(*arguments) as process:
+            stdout, stderr = process.communicate(timeout=900)
+        return Finished(process.returncode, stdout, stderr)
+
+    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "builder", command, "-C", str(self.root), *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def docker(self, *arguments: str) -> Finished:
+        done = subprocess.run(
+            ["docker", *arguments],
+            cwd=self.root,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.root / name
+        text = path.read_text()
+        assert old in text, f"{name} has no {old!r}"
+        path.write_text(text.replace(old, new))
+
+
+def interrupt(process: subprocess.Popen[str], until: Callable[[], bool], timeout: float = 60) -> Finished:
+    """Sends SIGINT as soon as `until` holds."""
+    deadline = time.monotonic() + timeout
+    while not until():
+        assert process.poll() is None, f"ended before it could be interrupted: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    return Finished(process.returncode, stdout, stderr)
+
+
+def copy_project(to: Path) -> Path:
+    for name in PROJECT_FILES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__", "model.dali"))
+        else:
+            to.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, to / name)
+    # Of the builder the Dockerfile takes only what runs in its stages.
+    for name in ("builder/stages", "builder/dali_proto.py"):
+        source = ROOT / name
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, to / name)
+    return to
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine. Without one these tests fail; they are never skipped."""
+    return Engine.connect()
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Project:
+    """The shipped project, as a new user has it."""
+    return Project(copy_project(tmp_path_factory.mktemp("shipped") / "project"))
+
+
+@pytest.fixture(scope="session")
+def debian(shipped: Project) -> str:
+    """The Debian image that the embedded base starts from."""
+    return str(shipped.builder("base", "--json").ok().document["debian_image"])
+
+
+@pytest.fixture(scope="session")
+def built(shipped: Project) -> dict[str, Any]:
+    """What `build --json` says of the shipped project."""
+    return dict(shipped.builder("build", "--json").ok().document)
+
+
+@pytest.fixture(scope="session")
+def image(built: dict[str, Any]) -> dict[str, Any]:
+    """The image of the first target."""
+    return dict(built["images"][0])
+
+
+@pytest.fixture(scope="session")
+def verified(shipped: Project, built: dict[str, Any]) -> dict[str, Any]:
+    """What `smoke --json` says of it."""
+    return dict(shipped.builder("smoke", "--json").ok().document)
+
+
+@pytest.fixture
+def project(tmp_path: Path, engine: Engine) -> Project:
+    """A copy to break."""
+    return Project(copy_project(tmp_path / "project"))
+
+
+@pytest.fixture
+def built_project(shipped: Project, verified: dict[str, Any], tmp_path: Path) -> Project:
+    """A copy of the shipped project with its records: built and verified."""
+    root = copy_project(tmp_path / "project")
+    shutil.copytree(shipped.root / ".builder", root / ".builder")
+    return Project(root, dict(shipped.environment))
+
+
+@pytest.fixture(scope="session")
+def registry_image(shipped: Project, debian: str) -> str:
+    """Debian's docker-registry, built from the project's own Dockerfile."""
+    shipped.docker(
+        "build", "--target=registry", f"--build-arg=DEBIAN_IMAGE={debian}", f"--tag={REGISTRY_IMAGE}", "."
+    ).ok()
+    return REGISTRY_IMAGE
+
+
+@pytest.fixture(scope="session")
+def start_registry(registry_image: str) -> Iterator[Callable[..., str]]:
+    """Starts a registry with settings of its own; gives its address, localhost:PORT."""
+    started: list[DockerContainer] = []
+
+    def start(settings: dict[str, str] | None = None, files: dict[Path, str] | None = None) -> str:
+        container = DockerContainer(registry_image).with_exposed_ports(5000)
+        for name, value in (settings or {}).items():
+            container.with_env(name, value)
+        for path, inside in (files or {}).items():
+            container.with_volume_mapping(str(path), inside, "ro")
+        container.waiting_for(
+            HttpWaitStrategy(5000, "/v2/").for_status_code_matching(lambda status: status in (200, 401))
+        )
+        started.append(container)
+        container.start()
+        return f"localhost:{container.get_exposed_port(5000)}"
+
+    yield start
+    for container in started:
+        container.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(start_registry: Callable[..., str]) -> str:
+    """A registry that takes everything."""
+    return start_registry()

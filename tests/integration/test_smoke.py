@@ -1,0 +1,148 @@
+"""The proof: what passes, and what must not."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from builder.docker.engine import OWNER, Engine
+
+from .conftest import Project, interrupt
+
+
+def _ours(engine: Engine) -> list[str]:
+    return [each.name or "" for each in engine.client.containers.list(all=True, filters={"label": OWNER})]
+
+
+def test_smoke_proves_every_model_over_both_protocols(verified: dict[str, Any], image: dict[str, Any]) -> None:
+    assert verified["passed"] is True
+    (proof,) = verified["images"]
+    assert proof["target"] == "embedded"
+    assert proof["digest"] == image["digest"]
+    (model,) = proof["models"]
+    assert model["name"] == "mydali"
+    assert model["requests"] > 1000
+    assert 0 < model["latency_ms"]["p50"] <= model["latency_ms"]["p99"]
+    assert model["requests_per_second"] > 0
+
+
+def test_the_negative_control_fails_because_of_the_plugin(verified: dict[str, Any]) -> None:
+    control = verified["images"][0]["negative_control"]
+    assert control["applicable"]
+    assert control["passed"]
+    assert "libcustomcopy.so" in control["evidence"]
+
+
+def test_any_image_of_the_engine_can_be_proven(shipped: Project, image: dict[str, Any]) -> None:
+    document = shipped.builder("smoke", image["reference"], "--seed=7", "--json").ok().document
+    assert document["images"][0]["digest"] == image["digest"]
+    assert document["images"][0]["seed"] == 7
+
+
+def test_no_container_is_left(verified: dict[str, Any], engine: Engine) -> None:
+    assert _ours(engine) == []
+
+
+def test_an_image_that_needs_no_plugin_does_not_pass_for_one_that_does(
+    project: Project, built: dict[str, Any], engine: Engine
+) -> None:
+    """The command lists the plugin, the pipeline does not use it: inference alone would have passed."""
+    project.edit("builder.toml", "localhost:5000/mydali", "localhost:5000/unused")
+    project.edit("model_repository/mydali/1/dali.py", 'plugin_manager.load_library("/models/libcustomcopy.so")', "")
+    project.edit("model_repository/mydali/1/dali.py", "fn.custom_copy(data", "fn.copy(data")
+    project.edit(
+        "model_repository/mydali/config.pbtxt",
+        'parameters [\n  {\n    key: "plugin_libs"\n    value: { string_value: "/models/libcustomcopy.so" }\n  }\n]\n',
+        "",
+    )
+    project.builder("build").ok()
+    project.builder("smoke", "--json").failed("negative-control-served", 5)
+    project.builder("push", "--json").failed("not-verified", 6)
+    assert _ours(engine) == []
+
+
+def test_a_wrong_byte_is_found(project: Project, built: dict[str, Any], engine: Engine) -> None:
+    project.edit("builder.toml", "localhost:5000/mydali", "localhost:5000/wrong")
+    project.edit("model_repository/mydali/1/dali.py", "return fn.custom_copy(data", "return fn.custom_copy(data ^ 1")
+    project.builder("build").ok()
+    done = project.builder("smoke", "--json")
+    error = done.failed("wrong-answer", 5)
+    assert "DALI_OUTPUT_0" in error["what"]
+    assert done.document["passed"] is False
+    assert _ours(engine) == []
+
+
+def test_a_server_that_dies_ends_the_wait_at_once(shipped: Project, image: dict[str, Any], engine: Engine) -> None:
+    """A model repository that cannot be loaded: the last lines of the log, and what they mean."""
+    derived = _derive(engine, image["digest"], "died", "RUN rm /models/mydali/1/model.dali /models/mydali/1/dali.py")
+    error = shipped.builder("smoke", derived, "--json").failed("server-died", 5)
+    assert error["detail"]
+
+
+def test_an_image_without_a_server_fails_with_its_own_words(
+    shipped: Project, image: dict[str, Any], engine: Engine
+) -> None:
+    derived = _derive(engine, image["digest"], "no-server", 'CMD ["sh", "-c", "echo no server in here; exit 4"]')
+    error = shipped.builder("smoke", derived, "--json").failed("server-died", 5)
+    assert "no server in here" in " ".join(error["detail"])
+    assert "exit status 4" in error["what"]
+
+
+def test_an_image_that_never_gets_ready_is_given_up(shipped: Project, image: dict[str, Any], engine: Engine) -> None:
+    derived = _derive(engine, image["digest"], "sleeps", 'CMD ["sleep", "600"]')
+    shipped.builder("smoke", derived, "--timeout=3", "--json").failed("server-not-ready", 5)
+    assert _ours(engine) == []
+
+
+def test_an_image_that_is_not_there(shipped: Project, engine: Engine) -> None:
+    shipped.builder("smoke", "mydali:nowhere", "--json").failed("no-image", 3)
+
+
+def test_a_gpu_that_is_not_there(shipped: Project, image: dict[str, Any], engine: Engine) -> None:
+    if "nvidia" in json.dumps(engine.client.info().get("Runtimes", {})):
+        pytest.fail("this machine has a GPU runtime: give this test a reason to fail there")
+    shipped.builder("smoke", image["reference"], "--gpus=all", "--json").failed("machine", 3)
+    assert _ours(engine) == []
+
+
+def test_ctrl_c_leaves_no_container_and_exit_130(built_project: Project, engine: Engine) -> None:
+    process = built_project.start("smoke", "--json")
+    done = interrupt(process, lambda: bool(_ours(engine)))
+    done.failed("interrupted", 130)
+    assert _ours(engine) == []
+    # What vouched for the image is gone, as its proof is not complete.
+    built_project.builder("push", "--json").failed("not-verified", 6)
+
+
+def test_containers_of_a_killed_run_are_swept(built_project: Project, engine: Engine) -> None:
+    process = built_project.start("smoke", "--json")
+    while not _ours(engine):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    left = set(_ours(engine))
+    assert left
+    built_project.builder("smoke", "--json").ok()
+    assert not left & set(_ours(engine))
+
+
+def _derive(engine: Engine, base: str, name: str, instructions: str) -> str:
+    """An image of one more layer, by way of a container, as the base is in this engine alone."""
+    tag = f"mydali:{name}"
+    command = re.match(r"RUN (.*)", instructions)
+    container = engine.client.containers.create(base, ["sh", "-c", command[1] if command else "true"], user="0")
+    try:
+        container.start()
+        assert container.wait()["StatusCode"] == 0, container.logs()
+        described = engine.image(base)["Config"]
+        changes = [
+            f"CMD {json.dumps(described['Cmd'])}" if command else instructions,
+            "USER 1000:1000",
+        ]
+        container.commit(repository="mydali", tag=name, changes=changes)
+    finally:
+        container.remove(force=True)
+    return tag

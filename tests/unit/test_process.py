@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from builder.errors import NoCompose, NoProgram
+from builder.process import LAST_LINES, Completed, redact, run
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:secret@example.com/x", "https://***@example.com/x"),
+        ("a http://u:p@h b https://v:q@i", "a http://***@h b https://***@i"),
+        ("https://user:se@cret@example.com/", "https://***@example.com/"),
+        ("https://:secret@example.com/", "https://***@example.com/"),
+        ("https://token@example.com/team/x.git", "https://***@example.com/team/x.git"),
+        ("ssh://git@example.com/team/x", "ssh://git@example.com/team/x"),
+        ("git@example.com:team/x", "git@example.com:team/x"),
+        ("https://example.com:8443/a@b", "https://example.com:8443/a@b"),
+    ],
+)
+def test_credentials_in_urls_are_not_shown(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_a_program_leaves_its_status_its_stdout_and_its_stderr() -> None:
+    done = run(["sh", "-c", "echo out; echo err >&2; exit 7"])
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", ("err",))
+
+
+def test_only_the_last_lines_of_stderr_are_kept_and_all_are_handed_on() -> None:
+    lines: list[str] = []
+    done = run(["sh", "-c", f"seq {LAST_LINES + 5} >&2"], on_stderr=lines.append)
+    assert done.stderr == tuple(lines[-LAST_LINES:])
+    assert lines == [str(number + 1) for number in range(LAST_LINES + 5)]
+
+
+def test_output_beyond_a_pipe_s_size_blocks_nothing() -> None:
+    done = run(["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2"])
+    assert len(done.stdout) == len("".join(done.stderr)) == 300000
+
+
+def test_stderr_and_the_command_are_redacted() -> None:
+    done = run(["sh", "-c", "echo https://user:secret@example.com >&2"])
+    assert done.stderr == ("https://***@example.com",)
+    assert "secret" not in done.command
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(NoProgram, match="no-such-program is not on PATH"):
+        run(["no-such-program", "argument"])
+
+
+def test_variables_are_added_to_the_environment() -> None:
+    assert run(["sh", "-c", 'printf %s "$ADDED:$PATH"'], env={"ADDED": "1"}).stdout == f"1:{os.environ['PATH']}"
+
+
+def test_a_program_runs_where_it_is_told_to(tmp_path: Path) -> None:
+    assert run(["pwd", "-P"], cwd=tmp_path).stdout == f"{tmp_path.resolve()}\n"
+
+
+def interrupt(_: str) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_program_may_tidy_up(tmp_path: Path) -> None:
+    script = f"trap 'echo tidy > {tmp_path}/done; exit 0' INT; echo ready >&2; sleep 30"
+    with pytest.raises(KeyboardInterrupt):
+        run(["sh", "-c", script], on_stderr=interrupt)
+    assert (tmp_path / "done").read_text() == "tidy\n"
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+# A shell's background jobs do not hear SIGINT.
+@pytest.mark.parametrize("script", ["echo $$ >&2; sleep 4; true", "sleep 4 & echo $$ >&2; wait"], ids=["foreground", "background"])
+def test_an_interrupt_stops_the_whole_process_group(script: str) -> None:
+    began = time.monotonic()
+    group: list[int] = []
+
+    def note(line: str) -> None:
+        group.append(int(line))
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(["sh", "-c", script], on_stderr=note)
+        left = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        assert [pid for pid in left if pid != os.getpid() and in_group(pid, group[0]) and not is_gone(pid)] == []
+        assert time.monotonic() - began < 3
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group[0], signal.SIGKILL)
+
+
+def in_group(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group
+    except ProcessLookupError:
+        return False
+
+
+def test_a_success_checks_as_itself() -> None:
+    done = Completed("git status", 0, "", ())
+    assert done.check() is done
+
+
+def test_a_failure_is_raised_with_the_last_lines() -> None:
+    with pytest.raises(NoCompose, match="docker failed with exit status 9") as failure:
+        Completed("docker compose up", 9, "", ("why",)).check(NoCompose, "install it")
+    assert (failure.value.where, failure.value.remedy) == ("docker compose up", "install it")
+    assert failure.value.detail == ("why",)
