@@ -19,7 +19,7 @@ FROM ${DEBIAN_IMAGE} AS pip
 ENV PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
-    set -e
+    set -e  # install pip
     rm -f /etc/apt/apt.conf.d/docker-clean
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-pip
@@ -29,7 +29,7 @@ COPY embedded/pip-install /usr/local/bin/
 FROM pip AS embedded-server
 COPY embedded/requirements/triton.txt /requirements/
 RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
-    set -e
+    set -e  # unpack the server
     pip-install --no-deps --target /wheel -r /requirements/triton.txt
     mkdir -p /root-fs/opt/tritonserver/backends
     cd /wheel/pytriton/tritonserver
@@ -44,7 +44,7 @@ FROM pip AS embedded-dali
 ARG DALI_VERSION=1.53.0
 COPY embedded/requirements/dali-${DALI_VERSION}.txt /requirements/dali.txt
 RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
-    set -e
+    set -e  # install DALI
     pip-install --target /root-fs/opt/tritonserver/backends/dali/wheel/dali -r /requirements/dali.txt
     find /root-fs -exec touch --no-dereference --date=@0 {} +
 EOF
@@ -52,7 +52,7 @@ EOF
 FROM ${DEBIAN_IMAGE} AS embedded
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
-    set -e
+    set -e  # install the runtime's packages
     rm -f /etc/apt/apt.conf.d/docker-clean
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl libpython3.11 python3
@@ -84,15 +84,17 @@ USER root
 ENV PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
-    set -e
+    set -e  # install the compiler
     rm -f /etc/apt/apt.conf.d/docker-clean
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends g++ python3-pip
 EOF
 COPY embedded/pip-install /usr/local/bin/
 COPY embedded/requirements/toolchain.txt /requirements/
-RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
+    set -e  # install nvcc and CMake
     pip-install --target /opt/toolchain -r /requirements/toolchain.txt
+EOF
 ENV PATH=/opt/toolchain/bin:${PATH} \
     PYTHONPATH=/opt/toolchain:${DALI_HOME} \
     CUDACXX=/opt/toolchain/nvidia/cu13/bin/nvcc
@@ -103,7 +105,7 @@ ARG CUDA_ARCHITECTURES=
 ARG DALI_PLUGIN_CUDA=AUTO
 COPY plugin /src/plugin
 RUN <<EOF
-    set -e
+    set -e  # compile the plugins
     cmake -S /src/plugin -B /build -G Ninja \
         -DDALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA} ${CUDA_ARCHITECTURES:+"-DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"}
     cmake --build /build
@@ -113,19 +115,18 @@ EOF
 FROM triton AS models
 USER root
 ENV PYTHONPATH=${DALI_HOME} PYTHONDONTWRITEBYTECODE=1
-ARG SOURCE_DATE_EPOCH=0
 COPY --from=plugins /plugins/*.so /root-fs/models/
 COPY model_repository /root-fs/models/
 COPY builder/stages /stages
 # Pipelines load their plugin from /models, where the server will have it.
 RUN <<EOF
-    set -e
+    set -e  # serialize the pipelines
     ln -s /root-fs/models /models
     python3 /stages/serialize.py /models
     python3 /stages/facts.py /root-fs/models > /facts.json
     find /root-fs -type d -name __pycache__ -prune -exec rm -r {} +
     chmod -R u=rwX,go=rX /root-fs
-    find /root-fs -exec touch --no-dereference --date=@${SOURCE_DATE_EPOCH} {} +
+    find /root-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
 # What a build is judged by before there is an image: `--target artifacts --output DIR`.
@@ -149,7 +150,7 @@ CMD ["tritonserver", "--model-repository=/models", "--backend-config=dali,plugin
 FROM ${DEBIAN_IMAGE} AS registry
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
-    set -e
+    set -e  # install the registry
     rm -f /etc/apt/apt.conf.d/docker-clean
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl docker-registry

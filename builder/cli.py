@@ -31,7 +31,6 @@ app = typer.Typer(
     "  python -m builder up                          serve what was pushed\n\n"
     "Exit codes: 2 the project or the command line, 3 the machine, 4 the build, 5 verification, 6 the push, "
     "130 interrupted.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,13 +55,16 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    ] = False,  # noqa: ARG001
 ) -> None:
-    """Options of the program itself."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(BadUsage.exit_code)
 
 
 def _prepare(json: bool, quiet: bool, verbose: bool) -> Output:
@@ -304,6 +306,10 @@ def base(project: Directory = HERE, json: Json = False, quiet: Quiet = False, ve
     output.result({"debian_image": name}, (name,))
 
 
+class _Stopped(BaseException):
+    """A signal that asks to stop. Not KeyboardInterrupt, of which typer makes an exit of its own."""
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
     """The first Ctrl-C or SIGTERM ends the command through its `finally`s; later ones do not disturb these."""
@@ -311,7 +317,7 @@ def _signals() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
+        raise _Stopped(number)
 
     before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -335,8 +341,8 @@ def _run(arguments: list[str] | None) -> int:
     except BuilderError as error:
         output.error(error)
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort) as error:
-        number = error.args[0] if error.args and isinstance(error.args[0], int) else signal.SIGINT
+    except _Stopped as stopped:
+        number = int(stopped.args[0])
         output.error(Interrupted("interrupted", remedy="run it again; what earlier commands left is untouched"))
         return INTERRUPTED if number == signal.SIGINT else 128 + number
     except typer.exceptions.TyperException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ SAMPLE_BYTES = (1, 2, 3, 255, KIB, 64 * KIB + 1, MIB, 8 * MIB)
 BATCHES = (1, 2, 7, 32)
 REQUEST_BYTES_AT_MOST = 64 * MIB
 _FREE_INNER_DIM = 3
+_STRING_BYTES = 64
 
 
 class Workload:
@@ -26,9 +28,13 @@ class Workload:
         """Every sample size with every batch size that the model takes and 64 MiB a request allow."""
         top = self._model.max_batch_size
         batches = sorted({min(batch, top) for batch in (*BATCHES, top)}) if top else [1]
-        for size in SAMPLE_BYTES:
+        shapes = {self._shapes(size): size for size in reversed(SAMPLE_BYTES)}  # the fixed ones come once
+        for size in sorted(shapes.values()):
             for batch in batches:
-                if batch * size <= REQUEST_BYTES_AT_MOST:
+                # A model of large fixed dims still gets one request.
+                if (batch, size) == (1, min(shapes.values())) or batch * self._sample_bytes(
+                    size
+                ) <= REQUEST_BYTES_AT_MOST:
                     yield self.request(size, batch)
 
     def mixed(self, count: int) -> list[Tensors]:
@@ -41,6 +47,14 @@ class Workload:
         """Random tensors, every sample of about `sample_bytes` bytes where the model's dims leave that open."""
         return {spec.name: self._tensor(spec, sample_bytes, batch) for spec in self._model.inputs}
 
+    def _shapes(self, sample_bytes: int) -> tuple[tuple[int, ...], ...]:
+        return tuple(sample_shape(spec, sample_bytes) for spec in self._model.inputs)
+
+    def _sample_bytes(self, sample_bytes: int) -> int:
+        """Of all inputs, as they come out."""
+        shapes = zip(self._model.inputs, self._shapes(sample_bytes), strict=True)
+        return sum(itemsize(spec) * math.prod(shape) for spec, shape in shapes)
+
     def _tensor(self, spec: TensorSpec, sample_bytes: int, batch: int) -> Array:
         shape = ((batch,) if self._model.max_batch_size else ()) + sample_shape(spec, sample_bytes)
         kind = spec.dtype.kind
@@ -52,16 +66,20 @@ class Workload:
             return np.frombuffer(self._random.bytes(count), spec.dtype).reshape(shape)
         if kind == "f":
             return self._random.standard_normal(shape, np.float32).astype(spec.dtype)
-        letters = self._random.integers(97, 123, (int(np.prod(shape)), 8), np.uint8)
+        letters = self._random.integers(97, 123, (math.prod(shape), _STRING_BYTES), np.uint8)
         return np.array([row.tobytes() for row in letters], dtype=object).reshape(shape)
+
+
+def itemsize(spec: TensorSpec) -> int:
+    """Bytes of an element; of a string's, as many as its letters."""
+    return _STRING_BYTES if spec.dtype.kind == "O" else spec.dtype.itemsize
 
 
 def sample_shape(spec: TensorSpec, sample_bytes: int) -> tuple[int, ...]:
     """A sample's shape: fixed dims as they are, the first free one takes what makes up `sample_bytes`."""
-    itemsize = spec.dtype.itemsize if spec.dtype.kind != "O" else 8
     free = [index for index, dim in enumerate(spec.dims) if dim < 0]
     shape = [dim if dim >= 0 else _FREE_INNER_DIM for dim in spec.dims]
     if free:
         shape[free[0]] = 1
-        shape[free[0]] = max(1, sample_bytes // max(1, itemsize * int(np.prod(shape))))
+        shape[free[0]] = max(1, sample_bytes // max(1, itemsize(spec) * math.prod(shape)))
     return tuple(shape)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDER = [sys.executable, "-m", "builder"]
+REGISTRY = ["docker", "compose", "--progress", "quiet", "--profile", "registry"]
 
 
 class Failed(Exception):
@@ -35,21 +36,22 @@ def main() -> None:
         builder("smoke")
         step("Start a registry, and push what was verified")
         os.environ["DEBIAN_IMAGE"] = builder("base")["debian_image"]
-        run(["docker", "compose", "--profile", "registry", "up", "--detach", "--build", "--wait", "registry"])
+        run([*REGISTRY, "build", "--quiet", "registry"])
+        run([*REGISTRY, "up", "--detach", "--wait", "registry"])
         pushed = builder("push", f"localhost:{port}/mydali:demo")["pushed"][0]
         step("Remove the local image, and serve the pushed one by its digest")
         run(["docker", "image", "rm", "--force", image["reference"], pushed["tag"], image["digest"]], quiet=True)
+        check_is_gone(image["digest"])
         served = builder("up")
         step("Ask it")
         run([sys.executable, "examples/infer.py", served["http"]])
         say(
             f"\nDone in {time.monotonic() - began:.0f} s: {pushed['reference']} was built, verified, pushed "
-            f"({pushed['bytes_uploaded'] / 1e6:.1f} MB sent), pulled and served.\n"
-            f"To serve it again: make shell, then python -m builder build, smoke, push and up."
+            f"({pushed['bytes_uploaded'] / 1e6:.1f} MB sent), pulled and served."
         )
     finally:
         step("Stop")
-        run([*BUILDER, "down"], check=False)
+        run([*REGISTRY, "down", "--volumes", "--remove-orphans"], check=False)
 
 
 def builder(*arguments: str) -> Any:
@@ -79,6 +81,14 @@ def run(command: list[str], *, shown: list[str] | None = None, check: bool = Tru
     if not shown and not quiet and output.strip():
         say(output.rstrip())
     return output
+
+
+def check_is_gone(digest: str) -> None:
+    """Otherwise what is served next would prove nothing about the registry."""
+    listed = run(["docker", "image", "ls", "--quiet", "--no-trunc", "--all"], shown=["docker", "image", "ls", "--all"])
+    if digest in listed:
+        say(f"the local image {digest} could not be removed: a container may use it (docker ps --all)")
+        raise Failed(3)
 
 
 def step(text: str) -> None:

@@ -18,6 +18,12 @@ from builder.errors import BuilderError, BuildError, CompileError, DownloadError
 from builder.process import run
 
 _ERROR_LINE = re.compile(r"(?:\berror\b(?: #\d+)?:|^CMake Error|undefined reference|: fatal error)", re.IGNORECASE)
+_NOT_AN_ERROR = re.compile(r": note:|: warning:|In file included")
+_BASE_STEP = re.compile(r"load metadata for|\] FROM ")
+_DOWNLOAD_FAILED = re.compile(
+    r"Could not fetch URL|No matching distribution|HTTPS?ConnectionPool|Read timed out|ReadTimeoutError|Failed to fetch"
+    r"|Temporary failure resolving|CERTIFICATE_VERIFY_FAILED"
+)
 _DETAIL_LINES = 40
 
 
@@ -61,10 +67,8 @@ def bake(
         command.append(f"--builder={builder}")
     if no_cache:
         command.append("--no-cache")
-    # No attestations in the image's index: its digest depends on its content alone.
-    environment = {**network.environment, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
     with BuildProgress(console) as progress:
-        finished = run(command, env=environment, cwd=context, on_stderr=progress.feed)
+        finished = run(command, env=network.environment, cwd=context, on_stderr=progress.feed)
     if finished.returncode:
         raise failure(progress)
     return dict(json.loads(metadata.read_text(encoding="utf-8")))
@@ -77,6 +81,8 @@ def _complete(target: Mapping[str, Any], secrets: list[str], proxies: Iterable[s
         "context": ".",
         "args": {**target.get("args", {}), **dict.fromkeys(proxies)},
         "secret": secrets,
+        # No attestations in the image's index: its digest depends on its content alone.
+        "attest": ["type=provenance,disabled=true", "type=sbom,disabled=true"],
     }
 
 
@@ -95,7 +101,7 @@ def failure(progress: BuildProgress) -> BuilderError:
             remedy="see its message",
             detail=message.splitlines()[-10:],
         )
-    if not step.stage or "load metadata for" in step.name or step.title.startswith("FROM"):
+    if _BASE_STEP.search(step.name):
         return NoBase(
             "a base image cannot be had",
             where=step.title,
@@ -121,17 +127,7 @@ def _of_stage(step: Step, lines: list[str]) -> BuilderError:
             remedy="mend what the loader names",
             detail=ours,
         )
-    if any(
-        sign in line
-        for line in lines
-        for sign in (
-            "Could not fetch URL",
-            "No matching distribution",
-            "Failed to fetch",
-            "Temporary failure resolving",
-            "CERTIFICATE_VERIFY_FAILED",
-        )
-    ):
+    if any(_DOWNLOAD_FAILED.search(line) for line in lines):
         return DownloadError(
             "a download failed",
             where=step.title,
@@ -153,18 +149,18 @@ def _of_stage(step: Step, lines: list[str]) -> BuilderError:
 def compiler_messages(lines: list[str]) -> list[str]:
     """The compiler's errors, each with the lines that show its place, out of a whole build log."""
     kept: list[str] = []
-    context = 0
+    following = 0
+    in_cmake = False
     for line in lines:
+        if line.startswith("CMake Error"):
+            in_cmake = True
+        elif in_cmake and line.startswith(("--", "CMake ", "-- ")):
+            in_cmake = False
         if _ERROR_LINE.search(line) and not line.startswith("ninja:"):
-            context = 4
-        elif (
-            line.startswith(("[", "FAILED:", "ninja:"))
-            or ": note:" in line
-            or ": warning:" in line
-            or "In file included" in line
-        ):
-            context = 0
-        if context:
+            following = 4
+        elif line.startswith(("[", "FAILED:", "ninja:")) or _NOT_AN_ERROR.search(line):
+            following = 0
+        if following or in_cmake:
             kept.append(line.replace("/src/plugin/", "plugin/"))
-            context -= 1
+            following -= following > 0
     return (kept or lines)[:_DETAIL_LINES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import re
 import time
@@ -20,6 +21,9 @@ from rich.text import Text
 
 _NAME = re.compile(r"\[(?:(?P<target>\S+) )?(?P<stage>[^\s\]]+) +(?P<step>\d+/\d+)\] (?P<command>.*)", re.DOTALL)
 _MOUNTS = re.compile(r"--mount=\S+\s+")
+# BuildKit names a script by its first line; in this project's Dockerfile that says what the script is for.
+_SCRIPT = re.compile(r"RUN <<\w+ \(set -e # (?P<title>.*?)\.\.\.\)")
+_UNREMARKABLE = re.compile(r"\[(?:\S+ )?internal\]|\[.*?\] (?:FROM|LINK) ")
 _LOG_LINES = 2000
 
 
@@ -34,6 +38,8 @@ class Step:
     error: str = ""
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
     unfinished_line: str = ""
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+    """Of its output, which comes in pieces that may end within a character."""
 
     @property
     def stage(self) -> str:
@@ -48,6 +54,8 @@ class Step:
         if not match:
             return " ".join(self.name.split())
         command = _MOUNTS.sub("", " ".join(match["command"].split()))
+        if script := _SCRIPT.fullmatch(command):
+            command = script["title"]
         return f"{match['stage']} {match['step']}  {command}"
 
     @property
@@ -124,14 +132,14 @@ class BuildProgress:
         step.error = str(vertex.get("error") or step.error)
         was_complete = step.completed is not None
         step.completed = _time(vertex.get("completed")) or step.completed
-        if step.completed and not was_complete and not step.cached and not name.startswith("[internal]"):
+        if step.completed and not was_complete and not step.cached and not _UNREMARKABLE.match(name):
             self._report(step)
 
     def _log(self, entry: dict[str, object]) -> None:
         step = self.steps.get(str(entry.get("vertex")))
         if step is None:
             return
-        text = step.unfinished_line + base64.b64decode(str(entry.get("data") or "")).decode(errors="replace")
+        text = step.unfinished_line + step.decoder.decode(base64.b64decode(str(entry.get("data") or "")))
         *lines, step.unfinished_line = text.split("\n")
         step.log.extend(line.rstrip("\r") for line in lines)
 
@@ -150,7 +158,7 @@ class BuildProgress:
         running = [
             step
             for step in self.steps.values()
-            if step.started and not step.completed and not step.name.startswith("[internal]")
+            if step.started and not step.completed and not _UNREMARKABLE.match(step.name)
         ]
         for step in running[-8:]:
             last = step.unfinished_line.strip() or (step.log[-1].strip() if step.log else "")

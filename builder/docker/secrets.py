@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +43,9 @@ def from_machine() -> NetworkSecrets:
 def pip_conf() -> str:
     """A pip.conf with this machine's package index; empty where pip has no settings of that kind."""
     parser = configparser.RawConfigParser()
-    files = [Path(name).expanduser() for name in _PIP_FILES]
-    if own := os.environ.get("PIP_CONFIG_FILE"):
-        files.append(Path(own))
+    own = os.environ.get("PIP_CONFIG_FILE")
+    # As for pip itself, its own variable comes on top of the usual files, and /dev/null instead of them.
+    files = [] if own == os.devnull else [Path(name).expanduser() for name in (*_PIP_FILES, *filter(None, [own]))]
     try:
         parser.read(files, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError):
@@ -62,7 +63,11 @@ def pip_conf() -> str:
         urls = [url for url in values.get(option, "").split() if url.startswith(("http://", "https://"))]
         values.pop(option, None)
         if urls:
-            values[option] = "\n    ".join(urls)
+            values[option] = "\n".join(urls)
     if not values:
         return ""
-    return "[global]\n" + "".join(f"{option} = {value}\n" for option, value in values.items())
+    written = configparser.RawConfigParser()
+    written["global"] = values
+    text = io.StringIO()
+    written.write(text)
+    return text.getvalue()

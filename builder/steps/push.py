@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -129,8 +132,11 @@ class _Transfer:
 
 def _require_tls(engine: Engine, to: Reference) -> None:
     """Raises InsecureRegistry where the engine is set up to speak plain HTTP to a host that is not this one."""
-    indexes = engine.client.info().get("RegistryConfig", {}).get("IndexConfigs", {})
-    if not to.is_loopback and not indexes.get(to.host, {}).get("Secure", True):
+    settings = engine.client.info().get("RegistryConfig") or {}
+    index = (settings.get("IndexConfigs") or {}).get(to.host, {})
+    if not to.is_loopback and (
+        not index.get("Secure", True) or _is_within(to.host, settings.get("InsecureRegistryCIDRs") or ())
+    ):
         raise InsecureRegistry(
             f"the engine speaks plain HTTP to {to.host}",
             where=str(to),
@@ -138,37 +144,45 @@ def _require_tls(engine: Engine, to: Reference) -> None:
         )
 
 
+def _is_within(host: str, networks: Iterable[str]) -> bool:
+    try:
+        address = ipaddress.ip_address(re.sub(r":\d+$", "", host).strip("[]"))
+    except ValueError:
+        return False  # a name
+    return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
+
+
+# What registries and the engine say, the unmistakable first: a port or a digest may contain the number of a status.
+_REFUSALS: tuple[tuple[re.Pattern[str], type[BuilderError], str, str], ...] = (
+    (
+        re.compile(r"connection refused|no such host|i/o timeout|no route to host|connection reset|\beof\b"),
+        NoRegistry,
+        "no registry answers",
+        "see that a registry runs at {host}",
+    ),
+    (
+        re.compile(r"http response to https client"),
+        InsecureRegistry,
+        "the registry speaks plain HTTP",
+        "plain HTTP is for registries on this machine; give it a certificate",
+    ),
+    (
+        re.compile(r"unauthorized|no basic auth|authentication required|\bdenied\b|(?<![\w:])40[13] "),
+        Unauthorized,
+        "the registry refuses the credentials",
+        "run `docker login {host}` with a user who may push",
+    ),
+    (
+        re.compile(r"(?<![\w:])405 |method not allowed|operation is unsupported|read[- ]only"),
+        RegistryReadOnly,
+        "the registry takes no writes",
+        "switch its read-only mode off, or push elsewhere",
+    ),
+)
+
+
 def _refused(message: str, to: Reference) -> BuilderError:
-    text = message.lower()
-    where = str(to)
-    if any(
-        sign in text for sign in ("unauthorized", "no basic auth", "authentication required", "denied", "401", "403")
-    ):
-        return Unauthorized(
-            "the registry refuses the credentials",
-            where=where,
-            remedy=f"run `docker login {to.host}` with a user who may push",
-            detail=[message],
-        )
-    if any(sign in text for sign in ("405", "method not allowed", "unsupported", "read-only", "read only")):
-        return RegistryReadOnly(
-            "the registry takes no writes",
-            where=where,
-            remedy="switch its read-only mode off, or push elsewhere",
-            detail=[message],
-        )
-    if any(
-        sign in text
-        for sign in ("connection refused", "no such host", "i/o timeout", "no route to host", "connection reset", "eof")
-    ):
-        return NoRegistry(
-            "no registry answers", where=where, remedy=f"see that a registry runs at {to.host}", detail=[message]
-        )
-    if "http response to https client" in text:
-        return InsecureRegistry(
-            "the registry speaks plain HTTP",
-            where=where,
-            remedy="plain HTTP is for registries on this machine; give it a certificate",
-            detail=[message],
-        )
-    return engine_failure(message, where, PushError)
+    for pattern, failure, what, remedy in _REFUSALS:
+        if pattern.search(message.lower()):
+            return failure(what, where=str(to), remedy=remedy.format(host=to.host), detail=[message])
+    return engine_failure(message, str(to), PushError)

@@ -30,7 +30,7 @@ MISTAKES = {
     "a C++ error": ("plugin/custom_copy.cc", "namespace ", "int oops = not_declared;\nnamespace ", "plugin-does-not-compile", 4, "not_declared"),
     "a CUDA error": ("plugin/custom_copy.cu", "namespace ", "int oops = not_declared;\nnamespace ", "plugin-does-not-compile", 4, "not_declared"),
     "a CMake error": ("plugin/CMakeLists.txt", "project(", "no_such_command()\nproject(", "plugin-does-not-compile", 4, "no_such_command"),
-    "an operator that is not there": (PIPELINE, "fn.custom_copy", "fn.custom_cpoy", "pipeline-does-not-serialize", 4, "custom_cpoy"),
+    "an operator that is not there": (PIPELINE, "return fn.custom_copy", "return fn.custom_cpoy", "pipeline-does-not-serialize", 4, "custom_cpoy"),
     "a syntax error in the pipeline": (PIPELINE, "def pipeline():", "def pipeline(:", "pipeline-does-not-serialize", 4, "dali.py:"),
     "a pipeline that throws": (PIPELINE, "    data = ", "    1 / 0\n    data = ", "pipeline-does-not-serialize", 4, "ZeroDivisionError"),
     "a syntax error in config.pbtxt": (CONFIG, "max_batch_size: 256", "max_batch_size = 256", "config-invalid", 2, "config.pbtxt:3"),
@@ -93,7 +93,7 @@ def test_a_base_that_cannot_be_had(project: Project) -> None:
 
 def test_ctrl_c_in_a_build_leaves_earlier_results(built_project: Project, engine: Engine) -> None:
     before = _records(built_project)
-    built_project.edit("plugin/custom_copy.cc", "namespace ", "// changed\nnamespace ")
+    built_project.edit("plugin/custom_copy.cc", '#include "custom_copy.h"', '// changed\n#include "custom_copy.h"')
     process = built_project.start("build", "--json")
     bake = built_project.root / ".builder/parts.bake.json"
     began = bake.stat().st_mtime_ns

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from builder.project import Project, Target
+from builder.project import Project
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    ngc = Target(triton_image="nvcr.io/nvidia/tritonserver:26.06-py3")
-    return Project(root=tmp_path, repository="localhost:5000/mydali", targets={"embedded": Target(), "ngc": ngc})
+    targets = {"embedded": {}, "ngc": {"triton_image": "nvcr.io/nvidia/tritonserver:26.06-py3"}}
+    return Project.model_validate({"root": tmp_path, "repository": "localhost:5000/mydali", "targets": targets})
 
 
 @pytest.fixture

@@ -114,7 +114,8 @@ def configuration(**parameters: str) -> Configuration:
         '{"name": "m", "max_batch_size": 4,'
         ' "input": [{"name": "IN", "data_type": "TYPE_UINT8", "dims": ["-1"]}],'
         ' "output": [{"name": "OUT", "data_type": "TYPE_UINT8", "dims": ["-1"]}],'
-        ' "parameters": {' + ", ".join(f'"{key}": {{"string_value": "{value}"}}' for key, value in parameters.items())
+        ' "parameters": {'
+        + ", ".join(f'"{key}": {{"string_value": "{value}"}}' for key, value in parameters.items())
         + "}}"
     )
     return Configuration.from_triton(

@@ -12,6 +12,7 @@ from rich.console import Console
 from builder.docker import bake as module
 from builder.docker.bake import bake, compiler_messages, failure
 from builder.docker.progress import BuildProgress
+from builder.docker.secrets import PIP_VARIABLE
 from builder.errors import (
     BuilderError,
     BuildError,
@@ -65,14 +66,12 @@ FAILED: CMakeFiles/customcopy.dir/custom_copy.cu.o
 /src/plugin/custom_copy.cu(1): error: identifier "q" is undefined
   template<class T> __global__ void k(T* p) { p[0] = q; }
                                                      ^
-
 ninja: build stopped: subcommand failed.
 """
 NVCC_MESSAGES = """\
 plugin/custom_copy.cu(1): error: identifier "q" is undefined
   template<class T> __global__ void k(T* p) { p[0] = q; }
                                                      ^
-
 """
 LINKER = """\
 [4/4] Linking CXX shared library libcustomcopy.so
@@ -218,12 +217,12 @@ def test_the_definition_names_proxies_and_holds_no_password(
     monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(module, "run", Buildx())
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.example.com")
-    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@index.example.com/simple")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@proxy.example.com")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:hunter2@index.example.com/simple")
     bake({"embedded": {"args": {"A": "1"}}}, **arguments)
     text = arguments["definition"].read_text()
     target = json.loads(text)["target"]["embedded"]
-    assert "secret" not in text
+    assert "hunter2" not in text
     assert target["args"]["A"] == "1"
     assert target["args"]["HTTPS_PROXY"] is None
 
@@ -232,4 +231,19 @@ def test_options_of_a_build_reach_buildx(monkeypatch: pytest.MonkeyPatch, argume
     monkeypatch.setattr(module, "run", buildx := Buildx())
     bake({"embedded": {}}, **arguments, builder="far", no_cache=True)
     assert {"--builder=far", "--no-cache", "--progress=rawjson"} <= set(buildx.command)
-    assert buildx.environment["BUILDX_NO_DEFAULT_ATTESTATIONS"] == "1"
+
+
+def test_an_index_has_no_attestations(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
+    monkeypatch.setattr(module, "run", Buildx())
+    bake({"embedded": {}}, **arguments)
+    target = json.loads(arguments["definition"].read_text())["target"]["embedded"]
+    assert sorted(target["attest"]) == ["type=provenance,disabled=true", "type=sbom,disabled=true"]
+
+
+def test_a_package_index_reaches_buildx_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(module, "run", buildx := Buildx())
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.example.com/simple")
+    bake({"embedded": {}}, **arguments)
+    assert "https://index.example.com/simple" in buildx.environment[PIP_VARIABLE]

@@ -45,9 +45,7 @@ from builder.process import Completed
         ("anything else", MachineError, "refused"),
     ],
 )
-def test_an_engine_s_message_is_told_by_what_it_stands_for(
-    text: str, expected: type[BuilderError], what: str
-) -> None:
+def test_an_engine_s_message_is_told_by_what_it_stands_for(text: str, expected: type[BuilderError], what: str) -> None:
     failure = engine_failure(text, "mydali")
     assert type(failure) is expected
     assert what in failure.what

@@ -50,19 +50,19 @@ def test_the_first_certificate_file_that_exists_is_taken(monkeypatch: pytest.Mon
 
 
 def test_a_package_index_is_a_secret_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@index.example.com/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:hunter2@index.example.com/simple")
     found = from_machine()
     assert found.secrets == [f"id=pip,env={PIP_VARIABLE}"]
-    assert "secret" in found.environment[PIP_VARIABLE]
+    assert "hunter2" in found.environment[PIP_VARIABLE]
 
 
 def test_proxies_are_known_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.example.com")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@proxy.example.com")
     monkeypatch.setenv("no_proxy", "localhost")
     monkeypatch.setenv("http_proxy", "")
     found = from_machine()
     assert found.proxies == ["HTTPS_PROXY", "no_proxy"]
-    assert "secret" not in repr(found)
+    assert "hunter2" not in repr(found)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 """The machine setup's decisions, without an engine and without a network."""
+
 from __future__ import annotations
 
 import os
@@ -44,18 +45,28 @@ def places(tmp_path: Path) -> Places:
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt-get")
-@pytest.mark.parametrize(("name", "text", "mirrors"), [
-    ("debian.list", ONE_LINE, ["http://one.example/debian/"]),
-    ("debian.sources", DEB822, ["http://two.example/debian/", "http://three.example/debian/"]),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "mirrors"),
+    [
+        ("debian.list", ONE_LINE, ["http://one.example/debian/"]),
+        ("debian.sources", DEB822, ["http://two.example/debian/", "http://three.example/debian/"]),
+    ],
+)
 def test_apt_sources_of_both_formats(tmp_path: Path, name: str, text: str, mirrors: list[str]) -> None:
     parts = tmp_path / "parts"
     parts.mkdir()
     (tmp_path / "lists").mkdir()
     (parts / name).write_text(text)
-    sources = apt_sources.machine_sources([
-        "-o", f"Dir::Etc::SourceParts={parts}", "-o", "Dir::Etc::SourceList=/dev/null",
-        "-o", f"Dir::State::Lists={tmp_path}/lists"])
+    sources = apt_sources.machine_sources(
+        [
+            "-o",
+            f"Dir::Etc::SourceParts={parts}",
+            "-o",
+            "Dir::Etc::SourceList=/dev/null",
+            "-o",
+            f"Dir::State::Lists={tmp_path}/lists",
+        ]
+    )
     assert apt_sources.debian_mirrors(sources, "bookworm") == mirrors
 
 
@@ -65,12 +76,15 @@ def test_components_of_one_suite_become_one_source() -> None:
     assert source.line("[trusted=no]") == "deb [trusted=no] http://m/debian/ bookworm main contrib"
 
 
-@pytest.mark.parametrize(("output", "version"), [
-    ("github.com/docker/buildx v0.14.0 171fcbe", (0, 14)),
-    ("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", (0, 13)),
-    ("github.com/docker/buildx v1.2.3 x", (1, 2)),
-    ("docker: 'buildx' is not a docker command.", None),
-])
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        ("github.com/docker/buildx v0.14.0 171fcbe", (0, 14)),
+        ("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", (0, 13)),
+        ("github.com/docker/buildx v1.2.3 x", (1, 2)),
+        ("docker: 'buildx' is not a docker command.", None),
+    ],
+)
 def test_buildx_version(output: str, version: tuple[int, int] | None) -> None:
     assert engine.buildx_version(output) == version
 
@@ -82,6 +96,7 @@ def fake(server: str | None, buildx: str = "0.13.1", compose: bool = True) -> en
         if argv[1] == "buildx":
             return (0, f"github.com/docker/buildx {buildx} x\n") if buildx else (1, "docker: 'buildx' is not a command")
         return (0, "Docker Compose version 2.26.1") if compose else (1, "docker: 'compose' is not a command")
+
     return run
 
 
@@ -94,22 +109,28 @@ def test_a_client_alone_is_no_engine() -> None:
     assert engine.probe(lambda _: (127, "docker: No such file or directory")) is not None
 
 
-@pytest.mark.parametrize(("run", "words"), [
-    (fake("26.1.5", buildx="v0.12.1"), "buildx` is 0.12, and 0.13"),
-    (fake("26.1.5", buildx=""), "buildx` is missing"),
-    (fake("26.1.5", compose=False), "compose` does not work"),
-])
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (fake("26.1.5", buildx="v0.12.1"), "buildx` is 0.12, and 0.13"),
+        (fake("26.1.5", buildx=""), "buildx` is missing"),
+        (fake("26.1.5", compose=False), "compose` does not work"),
+    ],
+)
 def test_an_engine_with_an_unfit_client_is_refused(run: engine.Runner, words: str) -> None:
     with pytest.raises(SetupError, match=words):
         engine.probe(run)
 
 
-@pytest.mark.parametrize(("uid", "release", "words"), [
-    (0, {"ID": "fedora", "PRETTY_NAME": "Fedora"}, "runs Fedora"),
-    (0, {}, "an unknown system"),
-    (0, {**DEBIAN, "VERSION_ID": "11"}, "too old"),
-    (1000, DEBIAN, "needs root"),
-])
+@pytest.mark.parametrize(
+    ("uid", "release", "words"),
+    [
+        (0, {"ID": "fedora", "PRETTY_NAME": "Fedora"}, "runs Fedora"),
+        (0, {}, "an unknown system"),
+        (0, {**DEBIAN, "VERSION_ID": "11"}, "too old"),
+        (1000, DEBIAN, "needs root"),
+    ],
+)
 def test_machines_that_cannot_be_set_up(uid: int, release: dict[str, str], words: str) -> None:
     with pytest.raises(SetupError, match=words):
         engine_install.check_machine(uid, release, "no answer")
@@ -170,8 +191,15 @@ def test_mounts_strictly_below_our_folders() -> None:
 
 def test_only_rules_added_by_docker_are_undone() -> None:
     before = ["-P FORWARD ACCEPT", "-N MINE", "-A MINE -j RETURN"]
-    now = ["-P FORWARD DROP", "-N MINE", "-N DOCKER", "-A MINE -j RETURN", "-A INPUT -s 10.0.0.1/32 -j DROP",
-           "-A FORWARD -o docker0 -j DOCKER", "-A DOCKER -j RETURN"]
+    now = [
+        "-P FORWARD DROP",
+        "-N MINE",
+        "-N DOCKER",
+        "-A MINE -j RETURN",
+        "-A INPUT -s 10.0.0.1/32 -j DROP",
+        "-A FORWARD -o docker0 -j DOCKER",
+        "-A DOCKER -j RETURN",
+    ]
     undone = [" ".join(words) for words in engine_network.undo_rules(before, now)]
     assert undone == ["-D FORWARD -o docker0 -j DOCKER", "-F DOCKER", "-X DOCKER", "-P FORWARD ACCEPT"]
     assert engine_network.undo_rules(now, now) == []

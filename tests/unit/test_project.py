@@ -102,8 +102,13 @@ def test_the_environment_overrides_the_debian_image(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(
     ("names", "selected"),
-    [((), ["embedded"]), (("ngc",), ["ngc"]), (("ngc", "embedded"), ["ngc", "embedded"])]
-    + [(("all",), ["embedded", "ngc"]), (("ngc", "all"), ["embedded", "ngc"])],
+    [
+        ((), ["embedded"]),
+        (("ngc",), ["ngc"]),
+        (("ngc", "embedded"), ["ngc", "embedded"]),
+        (("all",), ["embedded", "ngc"]),
+        (("ngc", "all"), ["embedded", "ngc"]),
+    ],
 )
 def test_targets_are_selected_by_name(project: Project, names: tuple[str, ...], selected: list[str]) -> None:
     assert list(project.select(names)) == selected

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from builder.artifacts import Image, NegativeControl, Verification
+from builder.docker.engine import Engine
+from builder.errors import (
+    BuilderError,
+    DiskFull,
+    InsecureRegistry,
+    NoRegistry,
+    NotVerified,
+    PushError,
+    RegistryReadOnly,
+    Unauthorized,
+)
+from builder.reference import Reference
+from builder.steps import push
+
+DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+IMAGE = Image(target="embedded", reference="mydali:embedded", digest=DIGEST, bytes=1, layers=(), seconds=1)
+
+
+def verification(digest: str = DIGEST, passed: bool = True) -> Verification:
+    return Verification(
+        target="embedded",
+        reference="mydali:embedded",
+        digest=digest,
+        passed=passed,
+        when="2026-01-02T03:04:05+00:00",
+        seed=1,
+        gpus="",
+        models=(),
+        negative_control=NegativeControl(applicable=True, passed=True, evidence="x"),
+        ready_seconds=1,
+    )
+
+
+def test_the_image_that_was_verified_may_be_pushed() -> None:
+    assert push.check_verified(IMAGE, verification()) == verification()
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        (None, "no passed verification"),
+        (verification(passed=False), "no passed verification"),
+        (verification(OTHER), "built again after its verification"),
+    ],
+)
+def test_any_other_image_may_not(record: Verification | None, what: str) -> None:
+    with pytest.raises(NotVerified, match=what) as failure:
+        push.check_verified(IMAGE, record)
+    assert "smoke --target embedded" in failure.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("unauthorized: authentication required", Unauthorized),
+        ("no basic auth credentials", Unauthorized),
+        ("denied: requested access to the resource is denied", Unauthorized),
+        ("unexpected status from HEAD request to https://r.example/v2/x: 403 Forbidden", Unauthorized),
+        ("unexpected status from POST request to https://r.example/v2/x: 405 Method Not Allowed", RegistryReadOnly),
+        ("unsupported: the operation is unsupported", RegistryReadOnly),
+        ("failed to do request: dial tcp 127.0.0.1:5000: connect: connection refused", NoRegistry),
+        ("dial tcp: lookup r.example: no such host", NoRegistry),
+        ("dial tcp 10.0.0.1:443: i/o timeout", NoRegistry),
+        ("failed to do request: EOF", NoRegistry),
+        ('Get "https://r.example/v2/": http: server gave HTTP response to HTTPS client', InsecureRegistry),
+        ("write /var/lib/docker/x: no space left on device", DiskFull),
+        ("something else", PushError),
+        # Numbers and letters that only look like a status.
+        ("failed to do request: dial tcp 127.0.0.1:54013: connect: connection refused", NoRegistry),
+        ("failed to copy: dial tcp 10.0.0.1:4053: connect: connection refused", NoRegistry),
+        (f"blob sha256:{'403' * 21}0 was not found", PushError),
+        ("localhost:5000/geoffrey/mydali: something else", PushError),
+    ],
+)
+def test_a_registry_s_message_is_told_by_what_it_stands_for(message: str, expected: type[BuilderError]) -> None:
+    failure = push._refused(message, Reference.parse("r.example/team/mydali:1"))
+    assert type(failure) is expected
+    assert failure.detail == (message,)
+    assert failure.remedy
+
+
+class FakeClient:
+    """The SDK's client of an engine with the given registry settings."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def info(self) -> dict[str, Any]:
+        return {"RegistryConfig": self.settings}
+
+
+INSECURE = {"IndexConfigs": {"plain.example:5000": {"Secure": False}, "docker.io": {"Secure": True}}}
+NETWORKS = {"IndexConfigs": {}, "InsecureRegistryCIDRs": ["::1/128", "10.0.0.0/8"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "host"),
+    [
+        (INSECURE, "other.example"),
+        (INSECURE, "docker.io"),
+        ({"IndexConfigs": {"localhost:5000": {"Secure": False}}}, "localhost:5000"),
+        ({}, "plain.example:5000"),
+        (NETWORKS, "192.0.2.1:5000"),
+    ],
+)
+def test_tls_and_this_machine_are_taken(settings: dict[str, Any], host: str) -> None:
+    client: Any = FakeClient(**settings)
+    push._require_tls(Engine(client), Reference.parse(f"{host}/team/mydali:1"))
+
+
+@pytest.mark.parametrize(("settings", "host"), [(INSECURE, "plain.example:5000"), (NETWORKS, "10.1.2.3:5000")])
+def test_plain_http_to_another_host_is_refused(settings: dict[str, Any], host: str) -> None:
+    client: Any = FakeClient(**settings)
+    with pytest.raises(InsecureRegistry):
+        push._require_tls(Engine(client), Reference.parse(f"{host}/team/mydali:1"))
+
+
+def test_only_layers_that_were_sent_count_as_uploaded(console: Console) -> None:
+    with push._Transfer(console) as transfer:
+        for layer, status, current in [
+            ("sent", "Preparing", 0),
+            ("sent", "Pushing", 10),
+            ("sent", "Pushing", 70),
+            ("sent", "Pushed", 0),
+            ("there", "Layer already exists", 0),
+            ("mounted", "Mounted from library/debian", 0),
+            ("late", "Pushing", 5),
+            ("late", "Layer already exists", 0),
+            ("begun", "Pushing", 0),
+        ]:
+            transfer.feed({"id": layer, "status": status, "progressDetail": {"current": current, "total": 80}})
+        transfer.feed({"status": "The push refers to repository [localhost:5000/mydali]"})
+    sizes = {"sent": 80, "there": 1000, "mounted": 2000, "late": 4000, "begun": 8000, "unheard": 16000}
+    assert transfer.uploaded(sizes) == 80
+
+
+def test_each_layer_s_end_is_one_line_where_there_is_no_terminal(console: Console) -> None:
+    with push._Transfer(console) as transfer:
+        for status in ("Preparing", "Waiting", "Pushing", "Pushed", "Pushed"):
+            transfer.feed({"id": "abc", "status": status, "progressDetail": {}})
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "abc: Pushed\n"
