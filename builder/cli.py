@@ -58,9 +58,9 @@ def _version(asked: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,  # noqa: ARG001
+    ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
