@@ -161,7 +161,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 
 def daemon_settings(mtu: int | None) -> dict[str, Any]:
-    settings: dict[str, Any] = {"features": {"containerd-snapshotter": True}}
+    settings: dict[str, Any] = {
+        "features": {"containerd-snapshotter": True},
+        # A gigabyte of base at each change of it would fill a disk in the end.
+        "builder": {"gc": {"enabled": True, "defaultKeepStorage": "30GB"}},
+    }
     # Larger packets than the machine's own link takes get lost behind some tunnels.
     if mtu is not None and mtu < 1500:
         settings["mtu"] = mtu

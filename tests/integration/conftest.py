@@ -25,6 +25,8 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = "under-test"
+"""In the name of every image that the tests make, so that a user's own are neither replaced nor removed."""
 REGISTRY_IMAGE = "triton-dali-builder/registry"
 PROJECT_FILES = (
     "Dockerfile",
@@ -130,6 +132,8 @@ def copy_project(to: Path) -> Path:
         else:
             to.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, to / name)
+    settings = to / "builder.toml"
+    settings.write_text(settings.read_text().replace("localhost:5000/mydali", f"localhost:5000/{REPOSITORY}"))
     # Of the builder the Dockerfile takes only what runs in its stages.
     for name in ("builder/stages", "builder/dali_proto.py"):
         source = ROOT / name
@@ -142,9 +146,15 @@ def copy_project(to: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
+def engine() -> Iterator[Engine]:
     """The engine. Without one these tests fail; they are never skipped."""
-    return Engine.connect()
+    engine = Engine.connect()
+    yield engine
+    # What the tests named in it goes; what anybody else has there stays.
+    for image in engine.client.images.list():
+        if names := [tag for tag in image.tags if REPOSITORY in tag]:
+            for name in names:
+                engine.client.images.remove(name, force=True)
 
 
 @pytest.fixture(scope="session")

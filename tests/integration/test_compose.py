@@ -16,7 +16,7 @@ from .conftest import ROOT, Project
 @pytest.fixture
 def pushed_project(built_project: Project, registry: str) -> Iterator[Project]:
     built_project.environment.update(COMPOSE_PROJECT_NAME="served", HTTP_PORT="0", GRPC_PORT="0", METRICS_PORT="0")
-    built_project.builder("push", f"{registry}/served:1").ok()
+    built_project.builder("push", f"{registry}/under-test-served:1").ok()
     yield built_project
     built_project.builder("down").ok()
 

@@ -83,7 +83,7 @@ def test_a_repository_gives_its_revision_to_the_image(project: Project, built: d
     subprocess.run([*git, "add", "-A"], check=True)
     subprocess.run([*git, "commit", "-qm", "all"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    project.edit("builder.toml", "localhost:5000/mydali", "localhost:5000/revised")
+    project.edit("builder.toml", "under-test", "under-test-revised")
     image = project.builder("build", "--json").ok().document["images"][0]
     labels = engine.image(image["digest"])["Config"]["Labels"]
     assert labels["org.opencontainers.image.revision"] == f"{head}-dirty"
@@ -145,8 +145,8 @@ def test_docker_run_without_arguments_serves_the_model(image: dict[str, Any], en
 def test_plain_docker_build_gives_an_image_that_serves(
     shipped: Project, built: dict[str, Any], debian: str, engine: Engine
 ) -> None:
-    shipped.docker("build", f"--build-arg=DEBIAN_IMAGE={debian}", *secrets(), "--tag=mydali:by-hand", ".").ok()
-    _serves(engine, "mydali:by-hand")
+    shipped.docker("build", f"--build-arg=DEBIAN_IMAGE={debian}", *secrets(), "--tag=under-test:by-hand", ".").ok()
+    _serves(engine, "under-test:by-hand")
 
 
 def test_the_bake_definition_works_without_the_builder(shipped: Project, built: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def test_the_bake_definition_works_without_the_builder(shipped: Project, built: 
 def test_compose_builds_and_serves_by_itself(project: Project, built: dict[str, Any], debian: str) -> None:
     project.environment.update(
         DEBIAN_IMAGE=debian,
-        IMAGE="mydali:by-compose",
+        IMAGE="under-test:by-compose",
         COMPOSE_PROJECT_NAME="by-compose",
         HTTP_PORT="0",
         GRPC_PORT="0",
@@ -200,7 +200,7 @@ def test_any_image_in_nvidias_layout_is_a_base_and_nothing_else_changes(
     project: Project, built: dict[str, Any], debian: str, engine: Engine
 ) -> None:
     """Stands for NVIDIA's image: a Triton base from elsewhere, of which the project knows the name alone."""
-    base = "elsewhere/tritonserver:24.10-py3"
+    base = "under-test/tritonserver:24.10-py3"
     arguments = [f"--build-arg=DEBIAN_IMAGE={debian}", "--target=embedded", f"--tag={base}"]
     project.docker(
         "build", *arguments, *secrets(), "--output=type=image,compression=zstd,oci-mediatypes=true", "."
@@ -221,7 +221,7 @@ def test_the_plugin_compiles_against_dali_2_0_without_a_change(project: Project,
 
 def test_without_nvcc_there_is_a_library_for_the_cpu_alone(project: Project, built: dict[str, Any]) -> None:
     project.edit("builder.toml", 'dali = "1.53.0"', 'dali = "1.53.0"\ncuda = "OFF"')
-    project.edit("builder.toml", "localhost:5000/mydali", "localhost:5000/cpu-only")
+    project.edit("builder.toml", "under-test", "under-test-cpu-only")
     done = project.builder("build", "--json").ok()
     library = (project.root / ".builder/embedded/parts/models/libcustomcopy.so").read_bytes()
     assert b"cudaLaunchKernel" not in library

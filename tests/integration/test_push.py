@@ -22,7 +22,7 @@ from .conftest import Project
 @pytest.fixture(scope="module")
 def pushed(shipped: Project, verified: dict[str, Any], registry: str) -> dict[str, Any]:
     """The shipped image's push to an empty repository."""
-    (document,) = shipped.builder("push", f"{registry}/team/mydali:1.0", "--json").ok().document["pushed"]
+    (document,) = shipped.builder("push", f"{registry}/under-test/mydali:1.0", "--json").ok().document["pushed"]
     return dict(document)
 
 
@@ -30,7 +30,7 @@ def test_push_gives_the_digest_that_was_verified(
     pushed: dict[str, Any], verified: dict[str, Any], registry: str
 ) -> None:
     assert pushed["target"] == "embedded"
-    assert pushed["reference"] == f"{registry}/team/mydali@{pushed['digest']}"
+    assert pushed["reference"] == f"{registry}/under-test/mydali@{pushed['digest']}"
     assert Digest(pushed["digest"])
     assert pushed["digest"] == verified["images"][0]["digest"]
     assert pushed["bytes_uploaded"] > 100_000_000
@@ -38,7 +38,7 @@ def test_push_gives_the_digest_that_was_verified(
 
 
 def test_the_same_image_again_uploads_nothing(shipped: Project, pushed: dict[str, Any], registry: str) -> None:
-    again = shipped.builder("push", f"{registry}/team/mydali:1.1", "--json").ok().document["pushed"][0]
+    again = shipped.builder("push", f"{registry}/under-test/mydali:1.1", "--json").ok().document["pushed"][0]
     assert again["digest"] == pushed["digest"]
     assert again["bytes_uploaded"] == 0
 
@@ -56,23 +56,23 @@ def test_the_pushed_digest_pulls_and_serves(
 
 
 def test_people_get_the_reference_alone_on_stdout(shipped: Project, pushed: dict[str, Any], registry: str) -> None:
-    done = shipped.builder("push", f"{registry}/team/mydali:1.0").ok()
+    done = shipped.builder("push", f"{registry}/under-test/mydali:1.0").ok()
     assert done.stdout == pushed["reference"] + "\n"
 
 
 def test_an_unverified_image_is_refused(built_project: Project, registry: str) -> None:
     (built_project.root / ".builder/embedded/verification.json").unlink()
-    built_project.builder("push", f"{registry}/never:1", "--json").failed("not-verified", 6)
-    _has_nothing(built_project, f"{registry}/never:1")
+    built_project.builder("push", f"{registry}/under-test-never:1", "--json").failed("not-verified", 6)
+    _has_nothing(built_project, f"{registry}/under-test-never:1")
 
 
 def test_an_image_built_after_its_verification_is_refused(built_project: Project, registry: str) -> None:
     path = built_project.root / ".builder/embedded/verification.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "digest": "sha256:" + "0" * 64}))
-    error = built_project.builder("push", f"{registry}/never:1", "--json").failed("not-verified", 6)
+    error = built_project.builder("push", f"{registry}/under-test-never:1", "--json").failed("not-verified", 6)
     assert "built again" in error["what"]
-    _has_nothing(built_project, f"{registry}/never:1")
+    _has_nothing(built_project, f"{registry}/under-test-never:1")
 
 
 def test_nothing_was_built(project: Project) -> None:
@@ -89,14 +89,14 @@ def test_no_reference(shipped: Project, verified: dict[str, Any], reference: str
 
 
 def test_a_registry_that_is_down(shipped: Project, verified: dict[str, Any]) -> None:
-    shipped.builder("push", "localhost:1/mydali:1", "--json").failed("no-registry", 3)
+    shipped.builder("push", "localhost:1/under-test:1", "--json").failed("no-registry", 3)
 
 
 def test_a_registry_that_is_read_only(
     shipped: Project, verified: dict[str, Any], start_registry: Callable[..., str]
 ) -> None:
     registry = start_registry({"REGISTRY_STORAGE_MAINTENANCE_READONLY": "{enabled: true}"})
-    shipped.builder("push", f"{registry}/mydali:1", "--json").failed("registry-read-only", 6)
+    shipped.builder("push", f"{registry}/under-test:1", "--json").failed("registry-read-only", 6)
 
 
 def test_credentials_come_from_dockers_configuration(
@@ -112,7 +112,7 @@ def test_credentials_come_from_dockers_configuration(
         "REGISTRY_AUTH_HTPASSWD_PATH": "/htpasswd",
     }
     registry = start_registry(settings, {passwords: "/htpasswd"})
-    to = f"{registry}/mydali:1"
+    to = f"{registry}/under-test:1"
 
     built_project.builder("push", to, "--json").failed("unauthorized", 6)
     _log_in(built_project, tmp_path / "wrong", registry, "ann", "wrong-horse")
@@ -122,7 +122,9 @@ def test_credentials_come_from_dockers_configuration(
 
     _log_in(built_project, tmp_path / "right", registry, "ann", secret)
     done = built_project.builder("push", to, "--json", "--verbose").ok()
-    assert re.fullmatch(rf"{re.escape(registry)}/mydali@sha256:[0-9a-f]{{64}}", done.document["pushed"][0]["reference"])
+    assert re.fullmatch(
+        rf"{re.escape(registry)}/under-test@sha256:[0-9a-f]{{64}}", done.document["pushed"][0]["reference"]
+    )
     assert secret not in done.stdout + done.stderr
 
 

@@ -39,7 +39,7 @@ def test_the_daily_loop_works_as_written(
     assert len(commands) == 6
     for command in commands:
         # The ports are whatever is free here; the rest is to the letter.
-        command = command.replace("localhost:5000", registry)
+        command = command.replace("localhost:5000/mydali", f"{registry}/under-test/mydali")
         if "localhost:8000" in command:
             port = subprocess.run(
                 ["docker", "compose", "port", "triton", "8000"],

@@ -50,7 +50,7 @@ def test_an_image_that_needs_no_plugin_does_not_pass_for_one_that_does(
     project: Project, built: dict[str, Any], engine: Engine
 ) -> None:
     """The command lists the plugin, the pipeline does not use it: inference alone would have passed."""
-    project.edit("builder.toml", "localhost:5000/mydali", "localhost:5000/unused")
+    project.edit("builder.toml", "under-test", "under-test-unused")
     project.edit("model_repository/mydali/1/dali.py", 'plugin_manager.load_library("/models/libcustomcopy.so")', "")
     project.edit("model_repository/mydali/1/dali.py", "fn.custom_copy(data", "fn.copy(data")
     project.edit(
@@ -65,7 +65,7 @@ def test_an_image_that_needs_no_plugin_does_not_pass_for_one_that_does(
 
 
 def test_a_wrong_byte_is_found(project: Project, built: dict[str, Any], engine: Engine) -> None:
-    project.edit("builder.toml", "localhost:5000/mydali", "localhost:5000/wrong")
+    project.edit("builder.toml", "under-test", "under-test-wrong")
     project.edit("model_repository/mydali/1/dali.py", "return fn.custom_copy(data", "return fn.custom_copy(data ^ 1")
     project.builder("build").ok()
     done = project.builder("smoke", "--json")
@@ -98,7 +98,7 @@ def test_an_image_that_never_gets_ready_is_given_up(shipped: Project, image: dic
 
 
 def test_an_image_that_is_not_there(shipped: Project, engine: Engine) -> None:
-    shipped.builder("smoke", "mydali:nowhere", "--json").failed("no-image", 3)
+    shipped.builder("smoke", "under-test:nowhere", "--json").failed("no-image", 3)
 
 
 def test_a_gpu_that_is_not_there(shipped: Project, image: dict[str, Any], engine: Engine) -> None:
@@ -131,7 +131,7 @@ def test_containers_of_a_killed_run_are_swept(built_project: Project, engine: En
 
 def _derive(engine: Engine, base: str, name: str, instructions: str) -> str:
     """An image of one more layer, by way of a container, as the base is in this engine alone."""
-    tag = f"mydali:{name}"
+    tag = f"under-test:{name}"
     command = re.match(r"RUN (.*)", instructions)
     container = engine.client.containers.create(base, ["sh", "-c", command[1] if command else "true"], user="0")
     try:
@@ -142,7 +142,7 @@ def _derive(engine: Engine, base: str, name: str, instructions: str) -> str:
             f"CMD {json.dumps(described['Cmd'])}" if command else instructions,
             "USER 1000:1000",
         ]
-        container.commit(repository="mydali", tag=name, changes=changes)
+        container.commit(repository="under-test", tag=name, changes=changes)
     finally:
         container.remove(force=True)
     return tag
