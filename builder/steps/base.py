@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import docker.errors
 import requests.exceptions
@@ -17,6 +18,7 @@ from builder.recipe import Base
 from builder.reference import Digest
 
 DOCKER_HUB = "docker.io/library/debian:12-slim"
+BOOTSTRAP = Path(__file__).resolve().parents[2] / "embedded" / "bootstrap.py"
 HOME_MADE = "triton-dali-builder/debian:bookworm"
 
 
@@ -44,12 +46,11 @@ def debian(project: Project, engine: Engine, console: Console) -> str:
         return DOCKER_HUB
     except (docker.errors.APIError, requests.exceptions.RequestException) as error:
         console.print(f"{DOCKER_HUB} cannot be pulled; making {HOME_MADE} from this machine's Debian mirror")
-        return _make(project, str(error))
+        return _make(str(error))
 
 
-def _make(project: Project, why: str) -> str:
-    script = project.root / "embedded" / "bootstrap.py"
-    if not script.exists() or os.geteuid() != 0:
+def _make(why: str) -> str:
+    if not BOOTSTRAP.exists() or os.geteuid() != 0:
         raise NoBase(
             f"{DOCKER_HUB} cannot be pulled",
             where="the Debian under the embedded base",
@@ -57,7 +58,7 @@ def _make(project: Project, why: str) -> str:
             "or run this as root on Debian, where it can be made from Debian's packages",
             detail=[why],
         )
-    made = run([sys.executable, str(script), HOME_MADE])
+    made = run([sys.executable, str(BOOTSTRAP), HOME_MADE])
     if made.returncode:
         raise NoBase(
             "a Debian base could not be made",

@@ -53,10 +53,8 @@ class Maker:
 
 
 @pytest.fixture
-def maker(project: Project, monkeypatch: pytest.MonkeyPatch) -> Maker:
+def maker(monkeypatch: pytest.MonkeyPatch) -> Maker:
     """A machine on which a base can be made."""
-    (project.root / "embedded").mkdir()
-    (project.root / "embedded/bootstrap.py").touch()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(base, "run", made := Maker())
     return made
@@ -106,7 +104,7 @@ def test_without_root_or_the_script_no_base_is_made(
     if lacks == "root":
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
     else:
-        (project.root / "embedded/bootstrap.py").unlink()
+        monkeypatch.setattr(base, "BOOTSTRAP", project.root / "nothing.py")
     with pytest.raises(NoBase, match="cannot be pulled") as failure:
         base.debian(project, engine(FakeClient()), console)
     assert "debian_image" in failure.value.remedy
