@@ -1,7 +1,7 @@
 # One image from a plugin's source: embedded → triton → toolchain → plugins → models → runtime.
 #
 #   python -m builder build     this file through `docker buildx bake`, with labels, checks and a record
-#   docker build .              the same image by hand
+#   docker build .              the same files by hand, without the labels
 #   docker build --build-arg TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.06-py3 .
 #
 # On a network that inspects TLS add `--secret id=ca,src=/etc/ssl/certs/ca-certificates.crt`; no layer keeps it.
@@ -16,21 +16,19 @@ ARG DEBIAN_IMAGE=docker.io/library/debian:12-slim
 
 # Wheels are installed here and copied on, so that pip is in no image.
 FROM ${DEBIAN_IMAGE} AS pip
-ENV PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install pip
-    rm -f /etc/apt/apt.conf.d/docker-clean
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-pip
+    /run/install/apt python3-pip
 EOF
-COPY embedded/pip-install /usr/local/bin/
 
 FROM pip AS embedded-server
 COPY embedded/requirements/triton.txt /requirements/
-RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,source=embedded/install,target=/run/install <<EOF
     set -e  # unpack the server
-    pip-install --no-deps --target /wheel -r /requirements/triton.txt
+    /run/install/pip --no-deps --target /wheel -r /requirements/triton.txt
     mkdir -p /root-fs/opt/tritonserver/backends
     cd /wheel/pytriton/tritonserver
     mv bin caches /root-fs/opt/tritonserver/
@@ -43,19 +41,19 @@ EOF
 FROM pip AS embedded-dali
 ARG DALI_VERSION=1.53.0
 COPY embedded/requirements/dali-${DALI_VERSION}.txt /requirements/dali.txt
-RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,source=embedded/install,target=/run/install <<EOF
     set -e  # install DALI
-    pip-install --target /root-fs/opt/tritonserver/backends/dali/wheel/dali -r /requirements/dali.txt
+    /run/install/pip --target /root-fs/opt/tritonserver/backends/dali/wheel/dali -r /requirements/dali.txt
     find /root-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
 FROM ${DEBIAN_IMAGE} AS embedded
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install the runtime's packages
-    rm -f /etc/apt/apt.conf.d/docker-clean
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl libpython3.11 python3
+    /run/install/apt curl libpython3.11 python3
     useradd --uid 1000 --user-group --create-home triton-server
     rm -rf /var/log/* /var/cache/ldconfig/aux-cache
 EOF
@@ -81,28 +79,26 @@ ENV DALI_HOME=/opt/tritonserver/backends/dali/wheel/dali
 # It starts from the very base that will load the plugin: the same C library, libstdc++ and DALI.
 FROM triton AS toolchain
 USER root
-ENV PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install the compiler
-    rm -f /etc/apt/apt.conf.d/docker-clean
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends g++ python3-pip
+    /run/install/apt g++ python3-pip
 EOF
-COPY embedded/pip-install /usr/local/bin/
 COPY embedded/requirements/toolchain.txt /requirements/
-RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip <<EOF
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,source=embedded/install,target=/run/install <<EOF
     set -e  # install nvcc and CMake
-    pip-install --target /opt/toolchain -r /requirements/toolchain.txt
+    /run/install/pip --target /opt/toolchain -r /requirements/toolchain.txt
 EOF
 ENV PATH=/opt/toolchain/bin:${PATH} \
-    PYTHONPATH=/opt/toolchain:${DALI_HOME} \
+    PYTHONPATH=/opt/toolchain:${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} \
     CUDACXX=/opt/toolchain/nvidia/cu13/bin/nvcc
 
 FROM toolchain AS plugins
 # cmake's lists, separated by semicolons; empty for the default that plugin/CMakeLists.txt documents.
 ARG CUDA_ARCHITECTURES=
-ARG DALI_PLUGIN_CUDA=AUTO
+ARG DALI_PLUGIN_CUDA=ON
 COPY plugin /src/plugin
 RUN <<EOF
     set -e  # compile the plugins
@@ -114,7 +110,7 @@ EOF
 
 FROM triton AS models
 USER root
-ENV PYTHONPATH=${DALI_HOME} PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONPATH=${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} PYTHONDONTWRITEBYTECODE=1
 COPY --from=plugins /plugins/*.so /root-fs/models/
 COPY model_repository /root-fs/models/
 COPY builder/stages /stages
@@ -149,11 +145,10 @@ CMD ["tritonserver", "--model-repository=/models", "--backend-config=dali,plugin
 
 FROM ${DEBIAN_IMAGE} AS registry
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked <<EOF
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install the registry
-    rm -f /etc/apt/apt.conf.d/docker-clean
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl docker-registry
+    /run/install/apt curl docker-registry
 EOF
 COPY embedded/registry.yml /etc/docker/registry/config.yml
 VOLUME /var/lib/registry

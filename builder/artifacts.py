@@ -68,6 +68,8 @@ class Plugin(BaseModel):
     """Where the image has it, such as /models/libcustomcopy.so."""
     sha256: str
     bytes: int
+    gpu: bool
+    """Whether it has code for GPUs."""
 
 
 class Pipeline(BaseModel):

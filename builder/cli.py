@@ -33,6 +33,8 @@ app = typer.Typer(
     "130 interrupted.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    # Shells complete a command's name, and this one's is `python` when it is run as a module.
+    add_completion=Path(sys.argv[0]).name != "__main__.py",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -80,7 +82,6 @@ def build(
     target: Targets = None,
     project: Directory = HERE,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every stage again.")] = False,
-    builder: Annotated[str, typer.Option("--builder", help="A buildx builder; the engine's own by default.")] = "",
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -103,24 +104,26 @@ def build(
     began = time.monotonic()
     here = projects.load(project)
     chosen = here.select(tuple(target or ()))
-    configs = models.check_sources(here)
+    configs = models.check_sources(here, chosen)
     engine = Engine.connect()
     require_buildx()
     bases = {name: base.resolve(here, each, engine, output.console) for name, each in chosen.items()}
-    made = parts.run(here, bases, output.progress, builder=builder, no_cache=no_cache)
+    made = parts.run(here, bases, output.progress, no_cache=no_cache)
     for each in made:
         models.check_parts(here, configs, each)
+        parts.keep(here, each)
+    by_target = {each.target: each for each in made}
     built = image.run(
         here,
         engine,
-        {each.target: each for each in made},
+        by_target,
         bases,
         revision.of(here.root),
         output.progress,
-        builder=builder,
+        plugins=models.plugins(configs),
         began=began,
     )
-    out.images(built, output.progress)
+    out.images(built, by_target, output.progress)
     output.result(out.build_document(built, time.monotonic() - began), tuple(each.digest for each in built))
 
 
@@ -174,14 +177,14 @@ def smoke(
                 engine, digest, reference, name, output.progress, seed=chosen_seed, gpus=gpus, timeout=timeout
             )
         except VerificationError as error:
+            if name:
+                Verification.discard(here, name)  # nothing vouches for it any more
             error.partial = {**out.smoke_document(verified), "passed": False}
             raise
 
     if image:
         verified.append(verify(engine.image(image)["Id"], image, ""))
     for name, each in wanted.items():
-        # Until it has passed again, nothing vouches for it.
-        Verification.discard(here, name)
         verified.append(verify(each.digest, each.reference, name).save(here))
     output.result(out.smoke_document(verified), tuple(each.digest for each in verified))
 
@@ -244,6 +247,8 @@ def push(
 def up(
     target: Targets = None,
     project: Directory = HERE,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Serve with all GPUs of this machine.")] = False,
+    timeout: Annotated[int, typer.Option("--timeout", min=1, help="Seconds to wait for the server.")] = 180,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -267,7 +272,7 @@ def up(
     pushed = Pushed.load(here, names[0])
     Engine.connect()
     require_compose()
-    ports = deploy.up(here, pushed.reference)
+    ports = deploy.up(here, pushed.reference, "triton-gpu" if gpu else "triton", timeout)
     output.progress.print(
         f"serving {pushed.reference}: HTTP {ports['http']}, gRPC {ports['grpc']}, metrics {ports['metrics']}"
     )
@@ -327,6 +332,12 @@ def _signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+def _program() -> str:
+    """What the user typed; shells complete the installed command only."""
+    name = Path(sys.argv[0]).name
+    return "python -m builder" if name == "__main__.py" else name
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs one command and exits with its code."""
     sys.exit(_run(arguments))
@@ -336,7 +347,7 @@ def _run(arguments: list[str] | None) -> int:
     output = Output(json=is_json_wanted())
     try:
         with _signals():
-            status: Any = app(arguments, prog_name="python -m builder", standalone_mode=False)
+            status: Any = app(arguments, prog_name=_program(), standalone_mode=False)
         return status if isinstance(status, int) else 0
     except BuilderError as error:
         output.error(error)
@@ -349,9 +360,10 @@ def _run(arguments: list[str] | None) -> int:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         output.error(BadUsage(message, where="python -m builder", remedy="see --help"))
         return BadUsage.exit_code
-    except BrokenPipeError:
-        return 0
     except Exception as error:  # a mistake of ours: no traceback for the user, but one for whoever mends it
+        if known := _of_the_engine(error):
+            output.error(known)
+            return known.exit_code
         with tempfile.NamedTemporaryFile("w", prefix="builder-", suffix=".traceback", delete=False) as report:
             traceback.print_exc(file=report)
         output.error(
@@ -362,3 +374,12 @@ def _run(arguments: list[str] | None) -> int:
             )
         )
         return BuilderError.exit_code
+
+
+def _of_the_engine(error: Exception) -> BuilderError | None:
+    """What an engine that stops in the middle makes the SDK raise, in whatever call was next."""
+    if "builder.docker.engine" not in sys.modules:
+        return None
+    from builder.docker.engine import foreign
+
+    return foreign(error)

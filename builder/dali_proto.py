@@ -71,9 +71,9 @@ def parse(data: bytes) -> Any:
     try:
         pipeline = _message_class().FromString(data)
     except message.DecodeError as error:
-        raise ValueError(f"no serialized DALI pipeline ({error})") from None
+        raise ValueError(f"not a serialized DALI pipeline ({error})") from None
     if not pipeline.pipe_outputs:
-        raise ValueError("no serialized DALI pipeline (it has no output)")
+        raise ValueError("not a serialized DALI pipeline (it has no output)")
     return pipeline
 
 

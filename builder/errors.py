@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -78,6 +79,18 @@ class PluginMissing(ProjectError):
     code = "plugin-missing"
 
 
+class PluginUnlisted(ProjectError):
+    """The image's command does not name a plugin that a model needs."""
+
+    code = "plugin-unlisted"
+
+
+class PipelineMissing(ProjectError):
+    """A model of DALI's has nothing to run."""
+
+    code = "pipeline-missing"
+
+
 class NameMismatch(ProjectError):
     """config.pbtxt and the pipeline disagree on the inputs."""
 
@@ -104,6 +117,12 @@ class NoEngine(MachineError):
     """No Docker engine answers."""
 
     code = "no-engine"
+
+
+class EngineTooOld(MachineError):
+    """The engine is older than what the Dockerfile needs."""
+
+    code = "engine-too-old"
 
 
 class NoBuildx(MachineError):
@@ -180,12 +199,6 @@ class DownloadError(BuildError):
     """A wheel or a Debian package could not be fetched."""
 
     code = "download-failed"
-
-
-class AbiMismatch(BuildError):
-    """The library needs symbol versions that the image does not provide."""
-
-    code = "abi-mismatch"
 
 
 # Verification.
@@ -281,3 +294,9 @@ class Interrupted(BuilderError):
 def family(error: type[BuilderError] = BuilderError) -> list[type[BuilderError]]:
     """All error classes below `error`, itself included."""
     return [error, *(each for child in error.__subclasses__() for each in family(child))]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint for a message, where something known is close to `name`."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""

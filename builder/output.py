@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from builder.artifacts import Image, Pushed, Verification
+from builder.artifacts import Image, Parts, Pushed, Verification
 from builder.errors import BuilderError
 
 
@@ -35,9 +35,8 @@ class Output:
 
     def result(self, document: Mapping[str, Any], lines: tuple[str, ...] = ()) -> None:
         """The command's result: the document, or for people who want none, `lines`."""
-        print(
-            json.dumps(document) if self.json else "\n".join(lines), end="\n" if self.json or lines else "", flush=True
-        )
+        for line in (json.dumps(document),) if self.json else lines:
+            print(line)
 
     def error(self, error: BuilderError) -> None:
         """A failure, in full on stderr and as the document on stdout."""
@@ -56,9 +55,12 @@ def print_error(error: BuilderError, console: Console) -> None:
         console.print(f"  [dim]{'|':>6}[/]  {escape(line)}", soft_wrap=True)
 
 
-def images(built: list[Image], console: Console) -> None:
-    """A table of the layers of each image."""
+def images(built: list[Image], parts: Mapping[str, Parts], console: Console) -> None:
+    """What went into each image, and a table of its layers."""
     for image in built:
+        for plugin in parts[image.target].plugins:
+            has = "operators for CPU and GPU" if plugin.gpu else "operators for the CPU only"
+            console.print(f"{plugin.path}: {has}, compiled against DALI {parts[image.target].dali_version}")
         table = Table(box=None, padding=(0, 2), title=f"{image.reference}  {image.digest[:19]}", title_justify="left")
         table.add_column("layer", style="dim")
         table.add_column("size", justify="right")

@@ -12,16 +12,17 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from builder.errors import MachineError, NoProgram
 
 log = logging.getLogger(__name__)
 
 _CREDENTIALS = re.compile(
-    r"(?<=://)[^/\s]*:[^/\s]*(?=@)|(?<=https://)[^/\s]+(?=@)|(?<=http://)[^/\s]+(?=@)"  # a token may be the user
+    r"(?<=ssh://)[^/\s]*:[^/\s]*(?=@)|(?<=https://)[^/\s]+(?=@)|(?<=http://)[^/\s]+(?=@)"  # a token may be the user
 )
 LAST_LINES = 20
 _GRACE_SECONDS = 15.0
@@ -121,3 +122,30 @@ def _stop(process: subprocess.Popen[str]) -> None:
             process.wait(_GRACE_SECONDS)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process of that number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Puts Ctrl-C and SIGTERM off until something is put away; for the main thread."""
+    held: list[tuple[int, FrameType | None]] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, lambda number, frame: held.append((number, frame))) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    for number, frame in held[:1]:
+        if callable(handler := before[signal.Signals(number)]):
+            handler(number, frame)

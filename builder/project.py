@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from builder.errors import BadReference, BadUsage, ProjectError, ProjectMissing
+from builder.errors import BadReference, BadUsage, ProjectError, ProjectMissing, did_you_mean
 from builder.reference import Reference
 
 FILE_NAME = "builder.toml"
@@ -42,7 +41,7 @@ class Target(_Table):
     )
     dali: str | None = Field(None, pattern=r"^\d+\.\d+\.\d+$", description="DALI's version, of the embedded base only")
     cuda_architectures: tuple[str, ...] = Field((), description="as CMake writes them, such as '90-real'")
-    cuda: Literal["AUTO", "ON", "OFF"] = Field("AUTO", description="OFF compiles operators for the CPU alone")
+    cuda: Literal["AUTO", "ON", "OFF"] = Field("ON", description="OFF compiles operators for the CPU alone")
 
     @property
     def is_embedded(self) -> bool:
@@ -102,7 +101,7 @@ class Project(ProjectFile):
         for name in names:
             if name not in self.targets:
                 raise BadUsage(
-                    f"there is no target {name!r}{_did_you_mean(name, self.targets)}",
+                    f"there is no target {name!r}{did_you_mean(name, self.targets)}",
                     where=str(self.root / FILE_NAME),
                     remedy=f"choose among {', '.join(self.targets)}, or add [targets.{name}]",
                 )
@@ -150,10 +149,5 @@ def _problem(error: object) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         known = Target.model_fields if place[0] == "targets" else ProjectFile.model_fields
-        message = f"no such key{_did_you_mean(place[-1], known)}"
+        message = f"no such key{did_you_mean(place[-1], known)}"
     return f"{'.'.join(part for part in place if not part.startswith('function-'))}: {message}"
-
-
-def _did_you_mean(name: str, known: object) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)  # type: ignore[call-overload]
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from builder.project import Project, Target
@@ -29,22 +30,21 @@ def build_arguments(target: Target, base: Base) -> dict[str, str]:
     return arguments
 
 
-def parts(project: Project, name: str, base: Base) -> dict[str, Any]:
-    """The target that leaves the image's files in .builder/NAME/parts."""
+def parts(project: Project, name: str, base: Base, folder: Path) -> dict[str, Any]:
+    """The target that leaves the image's files in `folder`."""
     return {
         "target": "artifacts",
         "args": build_arguments(project.targets[name], base),
-        "output": [f"type=local,dest={project.state / name / 'parts'}"],
+        "output": [f"type=local,dest={folder}"],
     }
 
 
 def image(project: Project, name: str, base: Base, labels: dict[str, str], epoch: int) -> dict[str, Any]:
-    """The target that leaves the image in the engine."""
+    """The target that leaves the image in the engine, without a name until it is found to be right."""
     return {
         "target": "runtime",
         "args": {**build_arguments(project.targets[name], base), "SOURCE_DATE_EPOCH": str(epoch)},
         "labels": labels,
-        "tags": [project.local_name(name)],
         # zstd: a gigabyte of base in a fifth of gzip's time, and smaller.
         "output": ["type=image,compression=zstd,oci-mediatypes=true"],
     }

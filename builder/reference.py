@@ -37,11 +37,6 @@ class Digest:
     def __str__(self) -> str:
         return self.value
 
-    @property
-    def short(self) -> str:
-        """The first 12 hexadecimal digits, as Docker shows them."""
-        return self.value.removeprefix("sha256:")[:12]
-
 
 @dataclass(frozen=True)
 class Reference:

@@ -25,6 +25,7 @@ Tensors = dict[str, Array]
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 _POLL_SECONDS = 0.05
+_ANSWER_SECONDS = 120.0
 _TRANSPORT_ERRORS = (OSError, HTTPConnectionClosed, HTTPParseError)
 """What tritonclient lets through where a connection cannot be made, or breaks."""
 
@@ -48,7 +49,6 @@ class ModelSpec:
     """A model's signature; `max_batch_size` 0 means that it takes no batches."""
 
     name: str
-    backend: str
     max_batch_size: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -99,12 +99,12 @@ def wait_until_ready(endpoint: Endpoint, server: Server, *, timeout: float, wher
             time.sleep(_POLL_SECONDS)
 
 
-def died(server: Server, status: int, where: str) -> ServerDied:
+def died(server: Server, status: int, where: str, when: str = "before it was ready") -> ServerDied:
     """The error for a server that ended, with what its log means."""
     lines = server.log()
     meaning = explain(lines)
     return ServerDied(
-        f"the server stopped with exit status {status} before it was ready" + (f": {meaning.what}" if meaning else ""),
+        f"the server stopped with exit status {status} {when}" + (f": {meaning.what}" if meaning else ""),
         where=where,
         remedy=meaning.remedy if meaning else "see the last lines of its log",
         detail=meaning.evidence if meaning else lines[-20:],
@@ -113,7 +113,10 @@ def died(server: Server, status: int, where: str) -> ServerDied:
 
 def models(endpoint: Endpoint) -> list[ModelSpec]:
     """Every model that is ready, with the configuration that the server completed."""
-    with contextlib.closing(tritonclient.grpc.InferenceServerClient(endpoint.grpc)) as client:
+    with (
+        _translated("repository", "grpc"),
+        contextlib.closing(tritonclient.grpc.InferenceServerClient(endpoint.grpc)) as client,
+    ):
         index = client.get_model_repository_index()
         names = sorted({model.name for model in index.models if model.state == "READY"})
         return [_spec(client.get_model_config(name).config) for name in names]
@@ -128,7 +131,7 @@ def _spec(config: Any) -> ModelSpec:
             for each in described
         )
 
-    return ModelSpec(config.name, config.backend, config.max_batch_size, tensors(config.input), tensors(config.output))
+    return ModelSpec(config.name, config.max_batch_size, tensors(config.input), tensors(config.output))
 
 
 def _datatype(name: str) -> str:
@@ -159,7 +162,7 @@ class _TritonClient:
 
     def infer(self, model: ModelSpec, inputs: Tensors) -> Tensors:
         with _translated(model.name, self.protocol):
-            result = self._connection().infer(model.name, self._inputs(model, inputs))
+            result = self._infer(model.name, self._inputs(model, inputs))
             return {spec.name: result.as_numpy(spec.name) for spec in model.outputs}
 
     def infer_many(self, model: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
@@ -167,9 +170,10 @@ class _TritonClient:
         return [each.result() for each in pending]
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        # Not waited for: a request that hangs ends with its server.
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _connection(self) -> Any:
+    def _infer(self, model: str, inputs: list[Any]) -> Any:
         raise NotImplementedError
 
     def _inputs(self, model: ModelSpec, values: Tensors) -> list[Any]:
@@ -189,10 +193,11 @@ class HttpClient(_TritonClient):
         self._endpoint = endpoint
         self._local = threading.local()
 
-    def _connection(self) -> Any:
+    def _infer(self, model: str, inputs: list[Any]) -> Any:
         if not hasattr(self._local, "client"):
-            self._local.client = tritonclient.http.InferenceServerClient(self._endpoint.http, network_timeout=120.0)
-        return self._local.client
+            address = self._endpoint.http
+            self._local.client = tritonclient.http.InferenceServerClient(address, network_timeout=_ANSWER_SECONDS)
+        return self._local.client.infer(model, inputs)
 
 
 class GrpcClient(_TritonClient):
@@ -206,8 +211,8 @@ class GrpcClient(_TritonClient):
         super().close()
         self._client.close()
 
-    def _connection(self) -> Any:
-        return self._client
+    def _infer(self, model: str, inputs: list[Any]) -> Any:
+        return self._client.infer(model, inputs, client_timeout=_ANSWER_SECONDS)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,9 @@ def main(folder: Path, lock: Path) -> None:
         [*pip, "--require-hashes", "--only-binary=:all:", "--requirement", str(lock)],
         "see pip's message; behind a proxy or a TLS-inspecting network, pip needs HTTPS_PROXY or PIP_CERT",
     )
+    # The command `builder`, which shells can complete; from this checkout, with nothing fetched.
+    editable = ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(Path(__file__).parents[1])]
+    _run([*pip, *editable], "see pip's message")
     (folder / "ready").touch()
 
 

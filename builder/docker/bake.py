@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from builder.artifacts import write_atomically
-from builder.docker.engine import engine_failure
+from builder.docker.engine import engine_builder, engine_failure
 from builder.docker.progress import BuildProgress, Step
 from builder.docker.secrets import from_machine
 from builder.errors import BuilderError, BuildError, CompileError, DownloadError, NoBase, SerializeError
@@ -33,7 +33,6 @@ def bake(
     context: Path,
     definition: Path,
     console: Console,
-    builder: str = "",
     no_cache: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Builds all `targets` (bake's own JSON form) in one call, their common stages once.
@@ -49,7 +48,12 @@ def bake(
     """
     network = from_machine()
     complete = {name: _complete(target, network.secrets, network.proxies) for name, target in targets.items()}
-    document = {"group": {"default": {"targets": list(complete)}}, "target": complete}
+    document = {
+        # buildx takes a variable's value from the environment, so that no proxy's password is in the file.
+        "variable": {name: {"default": ""} for name in network.proxies},
+        "group": {"default": {"targets": list(complete)}},
+        "target": complete,
+    }
     write_atomically(definition, json.dumps(document, indent=2) + "\n")
     metadata = definition.with_name(definition.stem + ".metadata.json")
     metadata.unlink(missing_ok=True)
@@ -62,9 +66,9 @@ def bake(
         "--metadata-file",
         str(metadata),
         "--progress=rawjson",
+        # The engine's own: what another one builds is not where `smoke` and `push` look for it.
+        f"--builder={engine_builder()}",
     ]
-    if builder:
-        command.append(f"--builder={builder}")
     if no_cache:
         command.append("--no-cache")
     with BuildProgress(console) as progress:
@@ -75,11 +79,10 @@ def bake(
 
 
 def _complete(target: Mapping[str, Any], secrets: list[str], proxies: Iterable[str]) -> dict[str, Any]:
-    # A null value makes buildx take the variable from the environment, so that no proxy password is in the file.
     return {
         **target,
         "context": ".",
-        "args": {**target.get("args", {}), **dict.fromkeys(proxies)},
+        "args": {**target.get("args", {}), **{name: f"${{{name}}}" for name in proxies}},
         "secret": secrets,
         # No attestations in the image's index: its digest depends on its content alone.
         "attest": ["type=provenance,disabled=true", "type=sbom,disabled=true"],

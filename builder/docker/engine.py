@@ -6,10 +6,11 @@ import contextlib
 import os
 import re
 import socket
+import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import docker
 import docker.context
@@ -17,12 +18,26 @@ import docker.errors
 import requests.exceptions
 from docker.models.containers import Container
 
-from builder.errors import BuilderError, DiskFull, MachineError, NoBuildx, NoCompose, NoEngine, NoImage, PortInUse
-from builder.process import redact, run
+from builder.errors import (
+    BuilderError,
+    DiskFull,
+    EngineTooOld,
+    MachineError,
+    NoBuildx,
+    NoCompose,
+    NoEngine,
+    NoImage,
+    PortInUse,
+)
+from builder.process import is_running, redact, run, uninterrupted
+from builder.reference import Reference
 
 BUILDX_AT_LEAST = (0, 13)
+API_AT_LEAST = (1, 44)
+"""Docker 25: the first whose own Dockerfile frontend knows all that the Dockerfile uses."""
 OWNER = "triton-dali-builder.run"
 """The label of every container that this program starts; its value is the process that did."""
+_REMOVALS = 5
 _START_ENGINE = "start Docker, or run the command under `make shell`, which brings an engine of its own"
 
 
@@ -43,12 +58,28 @@ class Engine:
         try:
             # from_env also takes the TLS settings that go with DOCKER_HOST.
             client = docker.from_env() if "DOCKER_HOST" in os.environ else docker.DockerClient(base_url=address)
-            client.ping()
+            version = client.version()["ApiVersion"]
         except (docker.errors.DockerException, requests.exceptions.RequestException, ValueError) as error:
             raise NoEngine(
                 "no Docker engine answers", where=redact(address), remedy=_START_ENGINE, detail=[_first_line(error)]
             ) from None
+        if tuple(map(int, version.split("."))) < API_AT_LEAST:
+            raise EngineTooOld(
+                f"the Docker engine speaks API {version} only",
+                where=redact(address),
+                remedy="update it to Docker 25 or newer, or run the command under `make shell`",
+            )
         return cls(client)
+
+    def require_local(self) -> None:
+        """Raises MachineError unless ports that the engine publishes on loopback are reachable from here."""
+        url = urlsplit(self.client.api.base_url)
+        if url.hostname == "ssh" or (url.scheme in ("http", "https") and not Reference(url.netloc, "-").is_loopback):
+            raise MachineError(
+                "the engine is on another machine, where its loopback ports cannot be reached from here",
+                where=url.netloc,
+                remedy="run the command on that machine",
+            )
 
     def image(self, reference: str) -> dict[str, Any]:
         """The engine's description of an image.
@@ -85,14 +116,26 @@ class Engine:
                 container.start()
             yield container
         finally:
-            with contextlib.suppress(docker.errors.APIError):
+            with uninterrupted():
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        """Also where an interrupt came while the engine was still creating it."""
+        for _ in range(_REMOVALS):
+            try:
                 self.client.api.remove_container(name, force=True, v=True)
+            except docker.errors.NotFound:
+                time.sleep(0.05)
+            except (docker.errors.APIError, requests.exceptions.RequestException):
+                return  # the engine is gone, or is removing it already
+            else:
+                return
 
     def sweep(self) -> None:
         """Removes containers whose process on this machine was killed before it could."""
-        for container in self.client.containers.list(all=True, filters={"label": OWNER}):
+        for container in self.client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True):
             host, _, pid = container.labels[OWNER].rpartition("/")
-            if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
+            if host == socket.gethostname() and not is_running(int(pid)):
                 with contextlib.suppress(docker.errors.APIError):
                     container.remove(force=True, v=True)
 
@@ -118,6 +161,24 @@ def translated(where: str, failure: type[BuilderError] = MachineError) -> Iterat
         raise NoEngine(
             "the Docker engine stopped answering", where=where, remedy=_START_ENGINE, detail=[_first_line(error)]
         ) from None
+
+
+def foreign(error: Exception) -> BuilderError | None:
+    """The error for what the SDK raised where nobody expected it; None for what is not the SDK's."""
+    if isinstance(error, requests.exceptions.RequestException):
+        return NoEngine(
+            "the Docker engine stopped answering", where="the engine", remedy=_START_ENGINE, detail=[_first_line(error)]
+        )
+    if isinstance(error, docker.errors.APIError):
+        return engine_failure(str(error.explanation or error), "the engine")
+    if isinstance(error, docker.errors.DockerException):
+        return MachineError(
+            "Docker's own configuration does not work",
+            where="the Docker SDK",
+            remedy="see its message: a credential helper may be missing",
+            detail=[_first_line(error)],
+        )
+    return None
 
 
 def engine_failure(text: str, where: str, failure: type[BuilderError] = MachineError) -> BuilderError:
@@ -173,16 +234,28 @@ def require_compose() -> None:
         )
 
 
+def engine_builder() -> str:
+    """The name under which buildx knows the engine itself: that of Docker's context."""
+    if os.environ.get("DOCKER_HOST"):
+        return "default"
+    context = _context()
+    return str(context.Name) if context else "default"
+
+
 def _this_process() -> str:
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
 def _context_host() -> str | None:
+    context = _context()
+    return str(context.Host) if context and context.Host else None
+
+
+def _context() -> docker.context.Context | None:
     try:
-        context = docker.context.ContextAPI.get_current_context()
+        return docker.context.ContextAPI.get_current_context()
     except (docker.errors.DockerException, OSError, ValueError):
         return None
-    return str(context.Host) if context and context.Host else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,6 +19,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from builder.process import redact
+
 _NAME = re.compile(r"\[(?:(?P<target>\S+) )?(?P<stage>[^\s\]]+) +(?P<step>\d+/\d+)\] (?P<command>.*)", re.DOTALL)
 _MOUNTS = re.compile(r"--mount=\S+\s+")
 # BuildKit names a script by its first line; in this project's Dockerfile that says what the script is for.
@@ -141,7 +143,7 @@ class BuildProgress:
             return
         text = step.unfinished_line + step.decoder.decode(base64.b64decode(str(entry.get("data") or "")))
         *lines, step.unfinished_line = text.split("\n")
-        step.log.extend(line.rstrip("\r") for line in lines)
+        step.log.extend(redact(line.rstrip("\r")) for line in lines)
 
     def _report(self, step: Step) -> None:
         mark, style = ("✗", "red") if step.error else ("✓", "green")

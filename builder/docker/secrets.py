@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import io
 import os
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ PIP_VARIABLE = "TRITON_DALI_BUILDER_PIP_CONF"
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _CA_DEFAULT = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
-# The options that say where packages come from. Others speak of folders that a build has not.
+# The options that say where packages come from. Others speak of folders that a build does not have.
 _PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
@@ -30,7 +31,8 @@ class NetworkSecrets:
 def from_machine() -> NetworkSecrets:
     """The CA bundle, the package index and the proxies that this machine is set up with."""
     found = NetworkSecrets(proxies=[name for name in PROXIES if os.environ.get(name)])
-    for candidate in (*(os.environ.get(name) for name in _CA_VARIABLES), _CA_DEFAULT):
+    own = ssl.get_default_verify_paths()
+    for candidate in (*(os.environ.get(name) for name in _CA_VARIABLES), own.cafile, own.openssl_cafile, _CA_DEFAULT):
         if candidate and Path(candidate).is_file():
             found.secrets.append(f"id=ca,src={candidate}")
             break

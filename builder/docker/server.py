@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,20 @@ from builder.docker.engine import Engine, last_lines
 from builder.errors import MachineError
 from builder.triton import GRPC_PORT, HTTP_PORT, Endpoint, died
 
+_KILLED = 137
 SHARED_MEMORY = "2g"
 """Python-based backends pass every tensor through it; Docker's default of 64 MiB holds no batch of 8 MiB samples."""
+
+
+_BACKEND_CONFIG = re.compile(r"--backend-config[= ]dali,plugin_libs=(\S+)")
+
+
+def listed_plugins(described: Mapping[str, Any]) -> tuple[str, ...]:
+    """The libraries in an image's own command, where NVIDIA's backend reads them."""
+    config = described["Config"]
+    command = " ".join([*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())])
+    given = _BACKEND_CONFIG.findall(command)
+    return tuple(path for path in given[-1].split(":") if path) if given else ()  # the server takes the last one
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class ContainerServer:
         try:
             self.container.reload()
         except docker.errors.NotFound:
-            return 137
+            return _KILLED
         state = self.container.attrs["State"]
         return None if state["Status"] in ("created", "running", "restarting") else int(state["ExitCode"])
 
@@ -64,6 +77,7 @@ def serving(engine: Engine, image: str, *, gpus: str = "", hidden: tuple[str, ..
     Args:
         gpus: '' for none, 'all', or device numbers separated by commas.
     """
+    engine.require_local()
     options: dict[str, Any] = {
         "ports": {f"{port}/tcp": ("127.0.0.1", None) for port in (HTTP_PORT, GRPC_PORT)},
         "read_only": True,

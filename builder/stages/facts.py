@@ -23,7 +23,14 @@ def main(models: Path) -> int:
             print(f"facts: error: {installed}: {error}", file=sys.stderr)
             return 1
         content = library.read_bytes()
-        plugins.append({"path": installed, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)})
+        plugins.append(
+            {
+                "path": installed,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "bytes": len(content),
+                "gpu": b"\0.nv_fatbin\0" in content,  # the section that holds code for GPUs
+            }
+        )
     versions = {"triton": os.environ.get("NVIDIA_TRITON_SERVER_VERSION", ""), "dali": nvidia.dali.__version__}
     print(json.dumps({**versions, "plugins": plugins}))
     return 0

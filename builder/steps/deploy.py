@@ -7,15 +7,17 @@ from collections.abc import Sequence
 
 from builder.docker.engine import engine_failure
 from builder.errors import MachineError, ServerDied
-from builder.process import Completed, run
+from builder.process import Completed, run, uninterrupted
 from builder.project import Project
 from builder.triton import explain
 
-SERVICE = "triton"
+_PORTS = {"http": "8000", "grpc": "8001", "metrics": "8002"}
+_PROFILE = "gpu"
+"""Without the registry's: that is not ours to stop."""
 
 
-def up(project: Project, image: str, profiles: Sequence[str] = ()) -> dict[str, str]:
-    """Starts the service from `image` and waits until it is healthy.
+def up(project: Project, image: str, service: str, timeout: int) -> dict[str, str]:
+    """Starts the service from `image` and waits until it is healthy, for `timeout` seconds at most.
 
     Returns:
         where each protocol listens, as host:port.
@@ -25,40 +27,33 @@ def up(project: Project, image: str, profiles: Sequence[str] = ()) -> dict[str, 
         ServerDied: the server did not become healthy.
     """
     environment = {"IMAGE": image}
-    done = _compose(
-        project, profiles, ["up", "--detach", "--no-build", "--pull=missing", "--wait", SERVICE], environment
-    )
-    if done.returncode:
-        log = _compose(
-            project, profiles, ["logs", "--no-color", "--no-log-prefix", "--tail=60", SERVICE], environment
-        ).stdout.splitlines()
-        failure = _why(done, log, image)
-        _compose(project, profiles, ["rm", "--stop", "--force", SERVICE], environment)
-        raise failure
-    ports = {"http": "8000", "grpc": "8001", "metrics": "8002"}
+    wait = ["--wait", f"--wait-timeout={timeout}"]
+    try:
+        done = _compose(project, ["up", "--detach", "--no-build", "--pull=missing", *wait, service], environment)
+        if done.returncode:
+            log = _compose(project, ["logs", "--no-color", "--no-log-prefix", "--tail=60", service], environment)
+            raise _why(done, log.stdout.splitlines(), image)
+    except BaseException:
+        with uninterrupted():
+            _compose(project, ["rm", "--stop", "--force", service], environment)
+        raise
     return {
-        name: _compose(project, profiles, ["port", SERVICE, port], environment).stdout.strip()
-        for name, port in ports.items()
+        name: _compose(project, ["port", service, port], environment).stdout.strip() for name, port in _PORTS.items()
     }
 
 
 def down(project: Project) -> None:
-    """Stops and removes everything that compose started; volumes stay.
+    """Stops and removes what `up` started.
 
     Raises:
         MachineError: compose could not.
     """
-    _compose(project, ["*"], ["down", "--remove-orphans"], {}).check(remedy="see its message")
+    _compose(project, ["down"], {}).check(remedy="see its message")
 
 
-def _compose(
-    project: Project, profiles: Sequence[str], arguments: Sequence[str], environment: dict[str, str]
-) -> Completed:
-    chosen = [f"--profile={profile}" for profile in profiles]
-    return run(
-        ["docker", "compose", "--progress=quiet", "--project-directory", str(project.root), *chosen, *arguments],
-        env=environment,
-    )
+def _compose(project: Project, arguments: Sequence[str], environment: dict[str, str]) -> Completed:
+    settings = ["--progress=quiet", f"--profile={_PROFILE}", f"--project-directory={project.root}"]
+    return run(["docker", "compose", *settings, *arguments], env=environment)
 
 
 def _why(done: Completed, log: list[str], image: str) -> MachineError | ServerDied:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from rich.console import Console
 
 from builder import recipe
 from builder.artifacts import Image, Layer, Parts
 from builder.docker.bake import bake
-from builder.docker.engine import Engine
+from builder.docker.engine import Engine, translated
+from builder.docker.server import listed_plugins
+from builder.errors import MachineError, PluginUnlisted
 from builder.process import redact
 from builder.project import Project
 from builder.recipe import Base
@@ -28,15 +31,20 @@ def run(
     revision: Revision,
     console: Console,
     *,
-    builder: str = "",
+    plugins: Collection[str],
     began: float,
 ) -> list[Image]:
     """The images of all targets, in the engine.
 
+    Args:
+        plugins: the libraries that the models ask for.
+        began: `time.monotonic()` when the build did.
+
     Raises:
         BuildError: a stage failed.
+        PluginUnlisted: the image's command does not name a plugin; earlier images keep their names.
     """
-    bake(
+    metadata = bake(
         {
             name: recipe.image(project, name, bases[name], labels(project, each, bases[name], revision), revision.epoch)
             for name, each in parts.items()
@@ -44,16 +52,46 @@ def run(
         context=project.root,
         definition=project.state / "image.bake.json",
         console=console,
-        builder=builder,
     )
-    return [_describe(engine, project.local_name(name), name, time.monotonic() - began).save(project) for name in parts]
+    digests = {name: _digest(engine, metadata[name]) for name in parts}
+    for digest in digests.values():
+        _check_command(engine.image(digest), plugins)
+    return [
+        _name(engine, digest, project.local_name(name), name, time.monotonic() - began).save(project)
+        for name, digest in digests.items()
+    ]
+
+
+def _digest(engine: Engine, metadata: Mapping[str, str]) -> str:
+    """The engine's ID of what was built: the manifest's digest, or in Docker's older image store the config's."""
+    found = [metadata[key] for key in ("containerimage.digest", "containerimage.config.digest") if key in metadata]
+    for digest in found:
+        if engine.has_image(digest):
+            return str(engine.image(digest)["Id"])
+    raise MachineError(
+        "the engine does not have the image that was built",
+        where=" ".join(found),
+        remedy="see that the builder of Docker's current context is the engine itself: `docker buildx ls`",
+    )
+
+
+def _check_command(described: Mapping[str, Any], plugins: Collection[str]) -> None:
+    """NVIDIA's backend reads the list of plugins from the server's command and from nowhere else."""
+    listed = listed_plugins(described)
+    for path in plugins:
+        if path not in listed:
+            raise PluginUnlisted(
+                f"the image's command does not list {path}, so NVIDIA's backend would not load it",
+                where="Dockerfile",
+                remedy=f"let its CMD have --backend-config=dali,plugin_libs={':'.join(sorted({*listed, *plugins}))}",
+            )
 
 
 def labels(project: Project, parts: Parts, base: Base, revision: Revision) -> dict[str, str]:
     """OCI's annotations, and what only this project knows: versions and plugin digests."""
     values = {
         OCI + "title": project.home.path,
-        OCI + "source": project.source or redact(revision.remote),
+        OCI + "source": project.source or redact(revision.remote).replace("***@", ""),
         OCI + "revision": revision.commit,
         OCI + "created": revision.created,
         OCI + "base.name": base.name,
@@ -66,19 +104,20 @@ def labels(project: Project, parts: Parts, base: Base, revision: Revision) -> di
     return {name: value for name, value in values.items() if value}
 
 
-def _describe(engine: Engine, reference: str, target: str, seconds: float) -> Image:
-    found = engine.image(reference)
-    # The history is newest first and has an entry without bytes for every instruction that made no layer.
-    sizes = [entry["Size"] for entry in reversed(engine.client.api.history(reference))]
-    digests = found["RootFS"]["Layers"]
-    made = [size for size in sizes if size] if len(digests) != len(sizes) else sizes
-    layers = tuple(
-        Layer(digest=digest, bytes=made[index] if index < len(made) else 0) for index, digest in enumerate(digests)
-    )
+def _name(engine: Engine, digest: str, reference: str, target: str, seconds: float) -> Image:
+    """Gives the image its name, and describes it."""
+    with translated(reference):
+        repository, _, tag = reference.rpartition(":")
+        engine.client.api.tag(digest, repository, tag, force=True)
+        found = engine.image(digest)
+        history = engine.client.api.history(digest)
+    # Oldest first; an instruction that made no layer has no bytes.
+    sizes = iter([entry["Size"] for entry in reversed(history) if entry["Size"]])
+    layers = tuple(Layer(digest=layer, bytes=next(sizes, 0)) for layer in found["RootFS"]["Layers"])
     return Image(
         target=target,
         reference=reference,
-        digest=found["Id"],
+        digest=digest,
         bytes=found["Size"],
         layers=layers,
         seconds=round(seconds, 2),

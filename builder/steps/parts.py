@@ -6,6 +6,7 @@ One graph for BuildKit, so that all targets share what they can and run at once.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,27 +20,37 @@ from builder.project import Project
 from builder.recipe import Base
 
 
-def run(
-    project: Project, bases: Mapping[str, Base], console: Console, *, builder: str = "", no_cache: bool = False
-) -> list[Parts]:
-    """The parts of every target in `bases`.
+def run(project: Project, bases: Mapping[str, Base], console: Console, *, no_cache: bool = False) -> list[Parts]:
+    """The parts of every target in `bases`. They are on trial until `keep`: earlier ones stay as they are.
 
     Raises:
-        CompileError, SerializeError, BuildError: a stage failed; earlier records stay as they are.
+        CompileError, SerializeError, BuildError: a stage failed.
     """
+    for name in bases:
+        shutil.rmtree(_trial(project, name), ignore_errors=True)  # BuildKit would add to what is there
     bake(
-        {name: recipe.parts(project, name, base) for name, base in bases.items()},
+        {name: recipe.parts(project, name, base, _trial(project, name)) for name, base in bases.items()},
         context=project.root,
         definition=project.state / "parts.bake.json",
         console=console,
-        builder=builder,
         no_cache=no_cache,
     )
-    return [_read(project, name).save(project) for name in bases]
+    return [_read(_trial(project, name), name) for name in bases]
 
 
-def _read(project: Project, target: str) -> Parts:
-    folder = project.state / target / "parts"
+def keep(project: Project, parts: Parts) -> None:
+    """Puts parts that are right in the place of the earlier ones."""
+    kept = project.state / parts.target / "parts"
+    shutil.rmtree(kept, ignore_errors=True)
+    _trial(project, parts.target).replace(kept)
+    parts.save(project)
+
+
+def _trial(project: Project, target: str) -> Path:
+    return project.state / target / "parts.trial"
+
+
+def _read(folder: Path, target: str) -> Parts:
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return Parts(
         target=target,

@@ -78,9 +78,20 @@ def run(engine: Engine, image: Image, verification: Verification | None, to: Ref
         reference=str(to.with_digest(held.digest)),
         tag=str(to),
         digest=str(held.digest),
-        bytes_uploaded=transfer.uploaded({digest.removeprefix("sha256:")[:12]: size for digest, size in held.layers}),
+        bytes_uploaded=transfer.uploaded(_sizes(held, [layer.digest for layer in image.layers])),
         seconds=round(time.monotonic() - began, 2),
     )
+
+
+def _sizes(held: registry.Manifest, diff_ids: list[str]) -> dict[str, int]:
+    """Compressed bytes of each layer, by what the engine's events call it: blob, or in the older store diff ID."""
+    by_blob = {_short(blob): size for blob, size in held.layers}
+    by_diff_id = {_short(diff_id): size for diff_id, (_, size) in zip(diff_ids, held.layers, strict=False)}
+    return by_diff_id | by_blob
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
 
 
 class _Transfer:

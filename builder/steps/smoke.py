@@ -13,8 +13,8 @@ from rich.console import Console
 from builder import oracles, triton
 from builder.artifacts import Latency, NegativeControl, Verification, VerifiedModel
 from builder.docker.engine import Engine
-from builder.docker.server import serving
-from builder.errors import NegativeControlServed, ServerDied, VerificationError, WrongAnswer
+from builder.docker.server import listed_plugins, serving
+from builder.errors import InferenceFailed, NegativeControlServed, ServerDied, VerificationError, WrongAnswer
 from builder.triton import Array, Client, ModelSpec, Server, Tensors
 from builder.workload import KIB, Workload
 
@@ -25,7 +25,6 @@ THROUGHPUT_REQUESTS = 512
 _WARM_UP = 20
 # Not the server's table of backends, which names the plugins whatever becomes of them.
 _BLAMES_A_PLUGIN = re.compile(r"[Ff]ail\w* to load (?:plugin|library)|(?:No schema found|Schema) for operator")
-_BACKEND_CONFIG = re.compile(r"--backend-config[= ]dali,plugin_libs=(\S+)")
 
 
 def run(
@@ -51,14 +50,20 @@ def run(
         endpoint = server.endpoint()
         ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
         console.print(f"{image}: ready after {ready:.1f} s")
-        specs = triton.models(endpoint)
-        if not specs:
-            raise VerificationError(
-                "the server has no model", where=image, remedy="add one to model_repository/ and build again"
-            )
-        with triton.clients(endpoint, AT_ONCE) as clients:
-            models = tuple(_verify(spec, clients, seed, console) for spec in specs)
-    control = _negative_control(engine, digest, image, _plugins(described), gpus, timeout)
+        try:
+            specs = triton.models(endpoint)
+            if not specs:
+                raise VerificationError(
+                    "the server has no model", where=image, remedy="add one to model_repository/ and build again"
+                )
+            with triton.clients(endpoint, AT_ONCE) as clients:
+                models = tuple(_verify(spec, clients, seed, console) for spec in specs)
+        except InferenceFailed:
+            # A request fails for good when there is nobody left to answer it.
+            if (status := server.exited()) is not None:
+                raise triton.died(server, status, image, "while it was asked") from None
+            raise
+    control = _negative_control(engine, digest, image, listed_plugins(described), gpus, timeout)
     console.print(
         f"{image}: {control.evidence if not control.applicable else 'without its plugin it fails: ' + control.evidence}"
     )
@@ -158,15 +163,6 @@ def _throughput(model: ModelSpec, client: Client, requests: list[Tensors]) -> fl
         for inputs, outputs in zip(requests, answers, strict=True):
             compare(model, inputs, outputs, f"{client.protocol}, {AT_ONCE} at once")
     return THROUGHPUT_REQUESTS // len(requests) * len(requests) / seconds
-
-
-def _plugins(described: dict[str, object]) -> tuple[str, ...]:
-    """The libraries in the image's own command, where NVIDIA's backend reads them."""
-    config = described.get("Config")
-    assert isinstance(config, dict)
-    command = " ".join([*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())])
-    given = _BACKEND_CONFIG.findall(command)
-    return tuple(path for path in given[-1].split(":") if path) if given else ()  # the server takes the last one
 
 
 def _negative_control(

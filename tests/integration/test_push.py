@@ -20,8 +20,14 @@ from .conftest import Project
 
 
 @pytest.fixture(scope="module")
+def registry(start_registry: Callable[..., str]) -> str:
+    """An empty one: what others pushed before would not be uploaded again."""
+    return start_registry()
+
+
+@pytest.fixture(scope="module")
 def pushed(shipped: Project, verified: dict[str, Any], registry: str) -> dict[str, Any]:
-    """The shipped image's push to an empty repository."""
+    """The shipped image's push to an empty registry."""
     (document,) = shipped.builder("push", f"{registry}/under-test/mydali:1.0", "--json").ok().document["pushed"]
     return dict(document)
 

@@ -32,7 +32,7 @@ def parts(*sources: str, plugin: str = "/models/libcustomcopy.so") -> Parts:
         target="embedded",
         triton_version="2.51.0",
         dali_version="1.53.0",
-        plugins=(Plugin(path=plugin, sha256="a" * 64, bytes=1),),
+        plugins=(Plugin(path=plugin, sha256="a" * 64, bytes=1, gpu=True),),
         pipelines=(Pipeline(model="mydali", version="1", inputs=sources),),
     )
 

@@ -37,7 +37,7 @@ class Graph:
         try:
             pipeline = dali_proto.parse(data)
         except ValueError as error:
-            raise BackendError(f"Failed to load model file: it holds {error}") from None
+            raise BackendError(f"Failed to load model file: it is {error}") from None
         inputs = tuple(_input(operator) for operator in dali_proto.external_sources(pipeline))
         outputs = tuple(_edge(output.name, output.dtype, output.ndim) for output in pipeline.pipe_outputs)
         return cls(pipeline.batch_size, inputs, outputs)
