@@ -3,7 +3,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 ENGINE := python3 setup/engine.py run --
 
-.PHONY: demo test unit lint shell clean help
+.PHONY: demo test unit lint shell clean help venv
 
 help:
 	@echo "make demo    build the shipped example, verify it, push it, serve it, and ask it"
@@ -12,7 +12,7 @@ help:
 	@echo "make shell   a shell in which python -m builder and docker work, whatever the machine has"
 	@echo "make clean   remove what was set up and built here, and the engine that was installed for it"
 
-demo: $(VENV)/ready
+demo: venv
 	$(ENGINE) $(PYTHON) setup/demo.py
 
 test: lint
@@ -21,18 +21,21 @@ test: lint
 unit: lint
 	$(PYTHON) -m pytest tests/unit
 
-lint: $(VENV)/ready
+lint: venv
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-shell: $(VENV)/ready
-	@echo "python -m builder and docker work here; the engine stops with the last shell"
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(ENGINE) $${SHELL:-sh} || true
+# How the shell's last command ended is no failure of make's; that the setup failed is.
+shell: venv
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(ENGINE) sh -c ' \
+		echo "python -m builder and docker work here; the engine stops with the last shell"; \
+		"$${SHELL:-sh}" || true'
 
 clean:
 	python3 setup/engine.py clean
-	rm -rf $(VENV) .builder .env .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .builder .mypy_cache .ruff_cache .pytest_cache
 
-$(VENV)/ready: requirements.lock setup/venv.py
-	python3 setup/venv.py $(VENV) requirements.lock
+# Not a file's rule: the script itself tells, and soon, whether there is anything to do.
+venv:
+	@python3 setup/venv.py $(VENV) requirements.lock

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make a minimal Debian image from this machine's own apt mirror, for places that cannot pull a base image.
+"""Make a minimal Debian 12 image from this machine's own apt mirror, for places that cannot pull a base image.
 
     bootstrap.py REFERENCE    prints the ID of the image, which the running engine then knows as REFERENCE
 
@@ -8,6 +8,7 @@ The same state of the mirror gives the same image ID.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -24,9 +25,11 @@ from typing import IO
 # The setup's folder is no package: its scripts run on a bare Python before anything is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "setup"))
 
-from apt_sources import Source, debian_codename, machine_sources
+from apt_sources import KEYRING, Source, debian_codename, machine_sources
 from engine_common import EXIT_SETUP, Interrupted, SetupError, last_lines, raise_on_signals, tool
 
+# What the Dockerfile installs is of this release, whichever one the machine runs.
+CODENAME = "bookworm"
 EPOCH = "1700000000"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A machine sets these where its mirror is a snapshot or its clock is off: installs in the image meet the same mirror.
@@ -36,18 +39,28 @@ APT_HELPER = "/usr/lib/apt/apt-helper"
 
 def bootstrap(reference: str) -> str:
     """Make the image, give it to the running engine as REFERENCE, and return its ID."""
-    codename = debian_codename()
+    own = debian_codename()
     if os.geteuid() != 0:
         raise SetupError(
             f"making a Debian root file system needs root, and this is user id {os.geteuid()}.\n  Run this as root."
         )
     architecture = docker("version", "--format", "{{.Server.Arch}}")
-    sources = usable_sources(machine_sources(), codename)
+    sources = usable_sources(of_release(machine_sources(), own, CODENAME), CODENAME)
     with tempfile.TemporaryDirectory(prefix="bootstrap-") as directory:
         layer = Path(directory) / "layer.tar"
-        make_root(codename, sources, layer)
+        make_root(CODENAME, sources, layer)
         load(layer, reference if ":" in reference.rsplit("/", 1)[-1] else f"{reference}:latest", architecture)
     return docker("image", "inspect", "--format", "{{.Id}}", reference)
+
+
+def of_release(sources: Iterable[Source], own: str, codename: str) -> list[Source]:
+    """The machine's mirrors with CODENAME in place of its own release: they carry the others of Debian as well."""
+    changed = []
+    for source in sources:
+        release, dash, rest = source.suite.partition("-")
+        suite = f"{codename}{dash}{rest}" if release == own else source.suite
+        changed.append(dataclasses.replace(source, suite=suite))
+    return changed
 
 
 def usable_sources(sources: Iterable[Source], codename: str) -> list[Source]:
@@ -103,6 +116,7 @@ def make_root(codename: str, sources: Iterable[Source], layer: Path) -> None:
         "--variant=essential",
         "--include=apt,ca-certificates",
         "--format=tar",
+        *keyring(),
         *(f"--aptopt={option}" for option in carried_options()),
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*/LC_MESSAGES/*",
@@ -124,6 +138,11 @@ def make_root(codename: str, sources: Iterable[Source], layer: Path) -> None:
             f"mmdebstrap could not make Debian {codename}:\n{last_lines(output)}\n"
             f"  Check the network, the apt sources, and the room in {layer.parent}, then try again."
         )
+
+
+def keyring(path: str = KEYRING) -> list[str]:
+    """Debian's keys of every release, beside those that apt trusts anyway; the image keeps its own."""
+    return [f"--keyring={path}"] if Path(path).exists() else []
 
 
 def epoch() -> str:

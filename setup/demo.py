@@ -10,15 +10,20 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from engine_common import Interrupted, hold_signals, raise_on_signals, release_signals, watched_signals
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDER = [sys.executable, "-m", "builder"]
 REGISTRY = ["docker", "compose", "--progress", "quiet", "--profile", "registry"]
+PORTS = {"REGISTRY_PORT": 5000, "HTTP_PORT": 8000, "GRPC_PORT": 8001, "METRICS_PORT": 8002}
 
 
 class Failed(Exception):
@@ -26,32 +31,71 @@ class Failed(Exception):
 
 
 def main() -> None:
-    began = time.monotonic()
-    port = os.environ.setdefault("REGISTRY_PORT", "5000")
+    choose_ports(os.environ)
     os.environ.setdefault("COMPOSE_PROJECT_NAME", "triton-dali-builder-demo")
+    # Signals raise once at most. Should that be between the two blocks, the outer one still stops everything.
     try:
-        step("Build the image: compile the plugin, serialize the pipeline")
-        image = builder("build")["images"][0]
-        step("Verify it: inference over HTTP and gRPC, and a control without the plugin")
-        builder("smoke")
-        step("Start a registry, and push what was verified")
-        os.environ["DEBIAN_IMAGE"] = builder("base")["debian_image"]
-        run([*REGISTRY, "build", "--quiet", "registry"])
-        run([*REGISTRY, "up", "--detach", "--wait", "registry"])
-        pushed = builder("push", f"localhost:{port}/mydali:demo")["pushed"][0]
-        step("Remove the local image, and serve the pushed one by its digest")
-        run(["docker", "image", "rm", "--force", image["reference"], pushed["tag"], image["digest"]], quiet=True)
-        check_is_gone(image["digest"])
-        served = builder("up")
-        step("Ask it")
-        run([sys.executable, "examples/infer.py", served["http"]])
-        say(
-            f"\nDone in {time.monotonic() - began:.0f} s: {pushed['reference']} was built, verified, pushed "
-            f"({pushed['bytes_uploaded'] / 1e6:.1f} MB sent), pulled and served."
-        )
+        try:
+            demonstrate(os.environ["REGISTRY_PORT"])
+        finally:
+            hold_signals()
     finally:
+        hold_signals()
         step("Stop")
         run([*REGISTRY, "down", "--volumes", "--remove-orphans"], check=False)
+        if held := signal.sigpending() & watched_signals():
+            raise Interrupted(min(held))
+
+
+def choose_ports(environ: MutableMapping[str, str]) -> None:
+    """Where the user has chosen none, the usual ones; free ones where others listen there."""
+    chosen = {environ[name] for name in PORTS if environ.get(name)}
+    for name, usual in PORTS.items():
+        if environ.get(name):
+            continue
+        port = usual
+        while str(port) in chosen or not is_free(port):
+            port = free_port()
+        if port != usual:
+            say(f"port {usual} is taken: {name}={port} is used instead")
+        environ[name] = str(port)
+        chosen.add(str(port))
+
+
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def demonstrate(port: str) -> None:
+    began = time.monotonic()
+    step("Build the image: compile the plugin, serialize the pipeline")
+    image = builder("build")["images"][0]
+    step("Verify it: inference over HTTP and gRPC, and a control without the plugin")
+    builder("smoke")
+    step("Start a registry, and push what was verified")
+    os.environ["DEBIAN_IMAGE"] = builder("base")["debian_image"]
+    run([*REGISTRY, "build", "--quiet", "registry"])
+    run([*REGISTRY, "up", "--detach", "--wait", "registry"])
+    pushed = builder("push", f"localhost:{port}/mydali:demo")["pushed"][0]
+    step("Remove the local image, and serve the pushed one by its digest")
+    run(["docker", "image", "rm", "--force", image["reference"], pushed["tag"], image["digest"]], quiet=True)
+    check_is_gone(image["digest"])
+    served = builder("up")
+    step("Ask it")
+    run([sys.executable, "examples/infer.py", served["http"]])
+    say(
+        f"\nDone in {time.monotonic() - began:.0f} s: {pushed['reference']} was built, verified, pushed "
+        f"({pushed['bytes_uploaded'] / 1e6:.1f} MB sent), pulled and served."
+    )
 
 
 def builder(*arguments: str) -> Any:
@@ -66,15 +110,22 @@ def run(command: list[str], *, shown: list[str] | None = None, check: bool = Tru
         Failed: it did not succeed.
     """
     say(f"$ {shlex.join(shown or ['python' if part == sys.executable else part for part in command])}")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched_signals())  # or a child may start that nobody ends
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if quiet else None, text=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
+        text=True,
+        start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which passes on one, and not to Stop
+        preexec_fn=release_signals,
     ) as process:
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             output, _ = process.communicate()
         except BaseException:
-            # A terminal's Ctrl-C has reached the child as well; a signal to this process alone has not.
-            process.send_signal(signal.SIGINT)
-            process.wait()
+            process.terminate()
+            process.communicate()
             raise
     if check and not quiet and process.returncode:
         raise Failed(process.returncode)
@@ -99,18 +150,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _stop(_number: int, _frame: object) -> NoReturn:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _stop)
     try:
+        raise_on_signals()
         main()
     except Failed as failure:
         sys.exit(failure.args[0])
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except Interrupted as interrupted:
+        sys.exit(128 + interrupted.signum)

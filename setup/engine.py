@@ -39,7 +39,12 @@ from engine_common import (
 from engine_install import check_machine, command_environment, forget_note, install, make_config
 
 OLDEST_BUILDX = (0, 13)
+OLDEST_API = (1, 44)  # Docker 25
 Runner = Callable[[Sequence[str]], "tuple[int, str]"]
+
+
+class UnfitEngine(SetupError):
+    """An engine answers, but builds need a newer one, or a client that has more; its first line says what."""
 
 
 # --- is there an engine already
@@ -49,11 +54,17 @@ def probe(run: Runner) -> str | None:
     """Why no engine answers, or None if one does.
 
     Raises:
-        SetupError: one answers, but its client cannot drive builds.
+        UnfitEngine: one answers, but it or its client cannot do what is needed.
     """
-    code, output = run(["docker", "version", "--format", "{{.Server.Version}}"])
-    if code != 0 or not re.search(r"^\d", output, re.MULTILINE):
+    code, output = run(["docker", "version", "--format", "{{.Server.APIVersion}}"])
+    found = re.search(r"^(\d+)\.(\d+)\s*$", output, re.MULTILINE)
+    if code != 0 or found is None:
         return (output.strip().splitlines() or ["`docker version` prints nothing"])[-1]
+    if (int(found[1]), int(found[2])) < OLDEST_API:
+        raise UnfitEngine(
+            f"a Docker engine answers here, but its API is {found[0].strip()}, and 1.44 or later is needed.\n"
+            "  Upgrade it to Docker 25 or later, or point DOCKER_HOST to another engine."
+        )
     check_plugins(run)
     return None
 
@@ -64,14 +75,14 @@ def check_plugins(run: Runner) -> None:
     found = buildx_version(output) if code == 0 else None
     if found is None or found < OLDEST_BUILDX:
         state = "is missing" if found is None else f"is {found[0]}.{found[1]}, and 0.13 or later is needed"
-        raise SetupError(
+        raise UnfitEngine(
             f"{where} `docker buildx` {state}:\n{last_lines(output, 2)}\n  Install the package "
             "docker-buildx-plugin (Docker's own packages) or docker-buildx (Debian 13) for the client "
             f"{shutil.which('docker')}."
         )
     code, output = run(["docker", "compose", "version"])
     if code != 0:
-        raise SetupError(
+        raise UnfitEngine(
             f"{where} `docker compose` does not work:\n{last_lines(output, 2)}\n  Install the package "
             "docker-compose-plugin (Docker's own packages) or docker-compose (Debian 13) for the client "
             f"{shutil.which('docker')}."
@@ -81,6 +92,37 @@ def check_plugins(run: Runner) -> None:
 def buildx_version(output: str) -> tuple[int, int] | None:
     match = re.search(r"buildx\S*\s+v?(\d+)\.(\d+)", output)
     return (int(match.group(1)), int(match.group(2))) if match else None
+
+
+def needs_private(
+    run: Runner, environ: Mapping[str, str], places: Places, uid: int, release: Mapping[str, str]
+) -> bool:
+    """Whether the private engine has to serve, as none that is fit answers.
+
+    Raises:
+        SetupError: it has to and cannot, or the user chose an engine that does not answer.
+    """
+    try:
+        complaint = probe(run)
+    except UnfitEngine as unfit:
+        what = str(unfit).splitlines()[0].rstrip(".:")
+        try:
+            check_machine(uid, release, what)
+        except SetupError:
+            raise unfit from None  # says how to mend the engine that there is
+        say(f"{what}; using a private engine instead")
+        return True
+    if complaint is None:
+        return False
+    host = environ.get("DOCKER_HOST")
+    # Inside `make shell` it is no choice of the user's: our engine has died there, and is started again.
+    if host and host != f"unix://{places.socket}":
+        raise SetupError(
+            f"no Docker engine answers at DOCKER_HOST={host}: {complaint}\n"
+            "  Start it, so that `docker version` works here, or unset DOCKER_HOST."
+        )
+    check_machine(uid, release, complaint)
+    return True
 
 
 # --- our own engine, shared by all runs on this machine
@@ -150,12 +192,8 @@ def run_command(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def run(argv: Sequence[str], places: Places) -> int:
-    complaint = probe(lambda words: tool(words, timeout=15))
-    if complaint is None:
+    if not needs_private(lambda words: tool(words, timeout=15), os.environ, places, os.geteuid(), os_release()):
         return replace_by(argv)
-    check_machine(os.geteuid(), os_release(), complaint)
-    if os.environ.get("DOCKER_HOST"):
-        say(f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}; using a private one instead")
     raise_on_signals()
     try:
         with private_engine(places) as environment:

@@ -50,7 +50,7 @@ def bake(
     complete = {name: _complete(target, network.secrets, network.proxies) for name, target in targets.items()}
     document = {
         # buildx takes a variable's value from the environment, so that no proxy's password is in the file.
-        "variable": {name: {"default": ""} for name in network.proxies},
+        **({"variable": {name: {"default": ""} for name in network.proxies}} if network.proxies else {}),
         "group": {"default": {"targets": list(complete)}},
         "target": complete,
     }

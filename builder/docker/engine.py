@@ -165,12 +165,15 @@ def translated(where: str, failure: type[BuilderError] = MachineError) -> Iterat
 
 def foreign(error: Exception) -> BuilderError | None:
     """The error for what the SDK raised where nobody expected it; None for what is not the SDK's."""
-    if isinstance(error, requests.exceptions.RequestException):
-        return NoEngine(
-            "the Docker engine stopped answering", where="the engine", remedy=_START_ENGINE, detail=[_first_line(error)]
-        )
     if isinstance(error, docker.errors.APIError):
         return engine_failure(str(error.explanation or error), "the engine")
+    if isinstance(error, requests.exceptions.RequestException):
+        return NoEngine(
+            "the Docker engine stopped answering",
+            where="the engine",
+            remedy=_START_ENGINE,
+            detail=[_first_line(error)],
+        )
     if isinstance(error, docker.errors.DockerException):
         return MachineError(
             "Docker's own configuration does not work",

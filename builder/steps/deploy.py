@@ -35,7 +35,9 @@ def up(project: Project, image: str, service: str, timeout: int) -> dict[str, st
             raise _why(done, log.stdout.splitlines(), image)
     except BaseException:
         with uninterrupted():
-            _compose(project, ["rm", "--stop", "--force", service], environment)
+            # Killed, as nobody can have relied on it yet: one that is still loading takes its time to stop.
+            _compose(project, ["kill", service], environment)
+            _compose(project, ["rm", "--force", service], environment)
         raise
     return {
         name: _compose(project, ["port", service, port], environment).stdout.strip() for name, port in _PORTS.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from builder.project import Project
 from builder.recipe import Base
 from builder.revision import Revision
 
+_EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 OCI = "org.opencontainers.image."
 OURS = "triton-dali-builder."
 
@@ -111,14 +112,23 @@ def _name(engine: Engine, digest: str, reference: str, target: str, seconds: flo
         engine.client.api.tag(digest, repository, tag, force=True)
         found = engine.image(digest)
         history = engine.client.api.history(digest)
-    # Oldest first; an instruction that made no layer has no bytes.
-    sizes = iter([entry["Size"] for entry in reversed(history) if entry["Size"]])
-    layers = tuple(Layer(digest=layer, bytes=next(sizes, 0)) for layer in found["RootFS"]["Layers"])
+    digests = found["RootFS"]["Layers"]
     return Image(
         target=target,
         reference=reference,
         digest=digest,
         bytes=found["Size"],
-        layers=layers,
+        layers=tuple(
+            Layer(digest=digest, bytes=size) for digest, size in zip(digests, _sizes(digests, history), strict=True)
+        ),
         seconds=round(seconds, 2),
     )
+
+
+def _sizes(digests: Sequence[str], history: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The bytes of each layer. The history, newest first, has an entry without any for what made no layer."""
+    sizes = [entry["Size"] for entry in reversed(history) if entry["Size"]]
+    if len(sizes) < len(digests):  # an empty layer has no bytes in some image stores, and some in others
+        left = iter(sizes)
+        return [0 if digest == _EMPTY_LAYER else next(left, 0) for digest in digests]
+    return sizes[: len(digests)]

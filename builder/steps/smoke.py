@@ -23,6 +23,7 @@ ROUNDS = 4
 LATENCY_REQUESTS = 200
 THROUGHPUT_REQUESTS = 512
 _WARM_UP = 20
+_DYING_SECONDS = 1.0
 # Not the server's table of backends, which names the plugins whatever becomes of them.
 _BLAMES_A_PLUGIN = re.compile(r"[Ff]ail\w* to load (?:plugin|library)|(?:No schema found|Schema) for operator")
 
@@ -60,7 +61,7 @@ def run(
                 models = tuple(_verify(spec, clients, seed, console) for spec in specs)
         except InferenceFailed:
             # A request fails for good when there is nobody left to answer it.
-            if (status := server.exited()) is not None:
+            if (status := _exit_status(server)) is not None:
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
     control = _negative_control(engine, digest, image, listed_plugins(described), gpus, timeout)
@@ -138,6 +139,14 @@ def is_same(got: Array, expected: Array) -> bool:
 
 def _first_difference(got: Array, expected: Array) -> int:
     return next((index for index, (a, b) in enumerate(zip(got.ravel(), expected.ravel(), strict=True)) if a != b), 0)
+
+
+def _exit_status(server: Server) -> int | None:
+    """Of a server that may be about to end: its connections break before its process is gone."""
+    deadline = time.monotonic() + _DYING_SECONDS
+    while (status := server.exited()) is None and time.monotonic() < deadline:
+        time.sleep(_DYING_SECONDS / 20)
+    return status
 
 
 def _latency(model: ModelSpec, client: Client, inputs: Tensors) -> Latency:

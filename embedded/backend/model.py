@@ -87,7 +87,8 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Triton unloads the model: DALI's threads and memory go before the interpreter does."""
-        self._pipeline.close()
+        if pipeline := getattr(self, "_pipeline", None):  # there is none if `initialize` failed
+            pipeline.close()
 
     def _inputs(self, request: Any) -> dict[str, batching.Array]:
         """The request's arrays by the input's name, without a copy."""

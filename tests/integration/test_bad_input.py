@@ -38,7 +38,9 @@ MISTAKES = {
     "another input name": (CONFIG, '"DALI_INPUT_0"', '"INPUT"', "input-name-mismatch", 2, "INPUT"),
     "a plugin that is not there": (CONFIG, "libcustomcopy.so", "libcustomcpy.so", "plugin-missing", 2, "did you mean /models/libcustomcopy.so"),
     "an unknown key": ("builder.toml", "repository =", "repositry =", "project-invalid", 2, "repository"),
-    "no such DALI": ("builder.toml", 'dali = "1.53.0"', 'dali = "9.9.9"', "build-failed", 4, "9.9.9"),
+    "no such DALI": ("builder.toml", 'dali = "1.53.0"', 'dali = "9.9.9"', "project-invalid", 2, "choose among 1.53.0"),
+    "another external_source": (PIPELINE, 'name="DALI_INPUT_0"', 'name="OTHER"', "input-name-mismatch", 2, "'OTHER'"),
+    "a plugin that the command leaves out": ("Dockerfile", ', "--backend-config=dali,plugin_libs=/models/libcustomcopy.so"', "", "plugin-unlisted", 2, "/models/libcustomcopy.so"),
 }  # fmt: skip
 
 
@@ -57,6 +59,36 @@ def test_a_mistake_is_named_and_harms_nothing(mistake: str, built_project: Proje
     assert len(error["detail"]) <= 40
     assert _records(built_project) == before
     assert not list((built_project.root / ".builder").rglob(".*.json.*"))
+
+
+def test_a_model_without_a_pipeline(built_project: Project) -> None:
+    before = _records(built_project)
+    model = built_project.root / "model_repository/other"
+    model.mkdir()
+    config = (built_project.root / CONFIG).read_text()
+    (model / "config.pbtxt").write_text(config.replace('name: "mydali"', 'name: "other"'))
+    error = built_project.builder("build", "--json").failed("pipeline-missing", 2)
+    assert "other/1/dali.py" in error["remedy"]
+    assert _records(built_project) == before
+
+
+def test_what_a_failed_build_compiled_does_not_replace_what_was_kept(built_project: Project) -> None:
+    kept = built_project.root / ".builder/embedded/parts/models/mydali/1/model.dali"
+    before = kept.read_bytes()
+    built_project.edit(PIPELINE, 'name="DALI_INPUT_0"', 'name="OTHER"')
+    built_project.builder("build", "--json").failed("input-name-mismatch", 2)
+    assert kept.read_bytes() == before
+
+
+def test_a_version_that_is_gone_is_not_found_again(built_project: Project) -> None:
+    """What an earlier build exported must not be taken for what this one did."""
+    versions = built_project.root / "model_repository/mydali"
+    (versions / "1").rename(versions / "2")
+    built_project.edit("builder.toml", "under-test", "under-test-version-2")
+    built_project.builder("build").ok()
+    assert [
+        path.name for path in (built_project.root / ".builder/embedded/parts/models/mydali").iterdir() if path.is_dir()
+    ] == ["2"]
 
 
 def test_no_engine(project: Project, tmp_path: Path) -> None:

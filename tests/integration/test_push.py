@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from builder.docker.engine import Engine
 from builder.reference import Digest
 
-from .conftest import Project
+from .conftest import Project, interrupt
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,19 @@ def test_the_pushed_digest_pulls_and_serves(
 def test_people_get_the_reference_alone_on_stdout(shipped: Project, pushed: dict[str, Any], registry: str) -> None:
     done = shipped.builder("push", f"{registry}/under-test/mydali:1.0").ok()
     assert done.stdout == pushed["reference"] + "\n"
+
+
+def test_ctrl_c_in_a_push_leaves_it_to_the_next(built_project: Project, start_registry: Callable[..., str]) -> None:
+    to = f"{start_registry()}/under-test/interrupted:1"
+    record = built_project.root / ".builder/embedded/pushed.json"
+    record.unlink(missing_ok=True)
+    process = built_project.start("push", to, "--json", "--verbose")
+    assert process.stderr
+    process.stderr.readline()  # the first command is under way
+    time.sleep(1)
+    interrupt(process, lambda: True).failed("interrupted", 130)
+    assert not record.exists()
+    built_project.builder("push", to).ok()
 
 
 def test_an_unverified_image_is_refused(built_project: Project, registry: str) -> None:

@@ -24,7 +24,7 @@ def test_what_is_saved_is_what_is_loaded(project: Project) -> None:
         target="embedded",
         triton_version="2.51.0",
         dali_version="1.53.0",
-        plugins=(Plugin(path="/models/libcustomcopy.so", sha256="c" * 64, bytes=1),),
+        plugins=(Plugin(path="/models/libcustomcopy.so", sha256="c" * 64, bytes=1, gpu=True),),
         pipelines=(Pipeline(model="mydali", version="1", inputs=("DALI_INPUT_0",)),),
     )
     for artifact in (parts, IMAGE):

@@ -175,5 +175,5 @@ def test_the_graph_is_read_from_the_bytes() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"garbage\n", b"\x2a\xff\xff", b"\x08\x02"])
 def test_what_is_no_pipeline_is_refused(data: bytes) -> None:
-    with pytest.raises(BackendError, match="holds no serialized DALI pipeline"):
+    with pytest.raises(BackendError, match="is not a serialized DALI pipeline"):
         Graph.parse(data)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -10,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests.exceptions
 
 from builder import __version__, cli, project
 from builder.artifacts import Image, NegativeControl, Verification
 from builder.docker.engine import Engine
-from builder.errors import ServerDied
+from builder.errors import BuilderError, NoImage, ServerDied
 from builder.steps import smoke
 
 EXAMPLE = Path(__file__).resolve().parents[2]
@@ -47,7 +50,7 @@ def example(tmp_path: Path) -> Path:
     copy.mkdir()
     for name in ("builder.toml", "Dockerfile"):
         shutil.copy(EXAMPLE / name, copy)
-    for name in ("plugin", "model_repository"):
+    for name in ("plugin", "model_repository", "embedded/requirements"):
         shutil.copytree(EXAMPLE / name, copy / name)
     return copy
 
@@ -70,13 +73,43 @@ def test_the_program_s_help_has_every_command(run: Run) -> None:
 def test_every_command_has_help(run: Run, command: str, option: str) -> None:
     status, out, err = run(command, option)
     assert (status, err) == (0, "")
-    assert f"Usage: python -m builder {command}" in out
+    assert f"Usage: builder {command}" in out
 
 
 def test_without_a_command_there_is_help_and_no_complaint(run: Run) -> None:
     _, out, err = run()
-    assert "Usage: python -m builder" in out + err
+    assert "Usage: builder" in out + err
     assert not err.startswith("error")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/x/builder/__main__.py", "python -m builder"),
+        ("/usr/local/bin/builder", "builder"),
+        ("/x/not__main__.py", "not__main__.py"),
+    ],
+)
+def test_the_usage_is_of_what_was_typed(monkeypatch: pytest.MonkeyPatch, path: str, name: str) -> None:
+    monkeypatch.setattr(sys, "argv", [path, "--help"])
+    assert cli._program() == name
+
+
+def typed(path: str, *arguments: str, **environment: str) -> str:
+    """The stdout of a fresh program that was started as `path`."""
+    script = f"import sys; sys.argv = {[path, *arguments]}; from builder.cli import main; main()"
+    shell = {**os.environ, "PYTHONPATH": str(EXAMPLE), **environment}
+    return subprocess.run([sys.executable, "-c", script], env=shell, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_shell_completes_the_installed_command() -> None:
+    words = {"_BUILDER_COMPLETE": "complete_bash", "COMP_WORDS": "builder bu", "COMP_CWORD": "1"}
+    assert typed("/usr/local/bin/builder", **words) == "build\n"
+
+
+@pytest.mark.parametrize(("path", "offered"), [("/usr/local/bin/builder", True), ("/x/builder/__main__.py", False)])
+def test_completion_is_offered_to_the_installed_command_alone(path: str, offered: bool) -> None:
+    assert ("--install-completion" in typed(path, "--help")) is offered
 
 
 def test_the_version_is_printed(run: Run) -> None:
@@ -189,12 +222,11 @@ def saved_image(example: Path) -> Image:
     return image.save(project.load(example))
 
 
-def test_a_failed_verification_says_so_in_its_document_and_vouches_for_nothing(
-    run: Run, monkeypatch: pytest.MonkeyPatch, example: Path
-) -> None:
-    control = NegativeControl(applicable=True, passed=True, evidence="x")
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch, example: Path) -> Path:
+    """A project whose image passed, and an engine that has no container."""
     saved_image(example)
-    passed = Verification(
+    Verification(
         target="embedded",
         reference="mydali:embedded",
         digest=DIGEST,
@@ -203,7 +235,7 @@ def test_a_failed_verification_says_so_in_its_document_and_vouches_for_nothing(
         seed=1,
         gpus="",
         models=(),
-        negative_control=control,
+        negative_control=NegativeControl(applicable=True, passed=True, evidence="x"),
         ready_seconds=1,
     ).save(project.load(example))
 
@@ -213,9 +245,34 @@ def test_a_failed_verification_says_so_in_its_document_and_vouches_for_nothing(
 
     client: Any = type("Client", (), {"containers": NoContainers()})()
     monkeypatch.setattr(Engine, "connect", lambda: Engine(client))
+    return example
+
+
+def test_a_failed_verification_says_so_in_its_document_and_vouches_for_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, verified: Path
+) -> None:
     monkeypatch.setattr(smoke, "run", raising(ServerDied("the server stopped", detail=["why"])))
-    status, out, _ = run("smoke", "-C", str(example), "--json")
+    status, out, _ = run("smoke", "-C", str(verified), "--json")
     result = document(out)
     assert (status, result["passed"], result["images"]) == (5, False, [])
     assert result["error"]["code"] == "server-died"
-    assert Verification.find(project.load(example), passed.target) is None
+    assert Verification.find(project.load(verified), "embedded") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NoImage("gone"), 3), (BuilderError("x"), 1), (RuntimeError("a bug"), 1)]
+)
+def test_a_verification_that_could_not_be_made_takes_nothing_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch, verified: Path, error: Exception, status: int
+) -> None:
+    monkeypatch.setattr(smoke, "run", raising(error))
+    assert run("smoke", "-C", str(verified))[0] == status
+    assert Verification.find(project.load(verified), "embedded") is not None
+
+
+def test_an_engine_that_stops_in_the_middle_is_no_bug_of_ours(
+    run: Run, monkeypatch: pytest.MonkeyPatch, verified: Path
+) -> None:
+    monkeypatch.setattr(smoke, "run", raising(requests.exceptions.ConnectionError("gone")))
+    status, out, _ = run("smoke", "-C", str(verified), "--json")
+    assert (status, document(out)["error"]["code"]) == (3, "no-engine")

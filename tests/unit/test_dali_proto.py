@@ -38,10 +38,10 @@ def test_the_operators_that_a_request_feeds_are_found_in_order(pipeline: Any) ->
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x00" * 64, b"\x10\x20", b"\x2a\xff\xff"])
 def test_anything_else_is_no_pipeline(data: bytes) -> None:
-    with pytest.raises(ValueError, match="no serialized DALI pipeline"):
+    with pytest.raises(ValueError, match="not a serialized DALI pipeline"):
         dali_proto.parse(data)
 
 
 def test_a_truncated_pipeline_is_none(pipeline: Any) -> None:
-    with pytest.raises(ValueError, match="no serialized DALI pipeline"):
+    with pytest.raises(ValueError, match="not a serialized DALI pipeline"):
         dali_proto.parse(pipeline.SerializeToString()[:-3])

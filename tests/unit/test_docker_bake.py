@@ -12,7 +12,7 @@ from rich.console import Console
 from builder.docker import bake as module
 from builder.docker.bake import bake, compiler_messages, failure
 from builder.docker.progress import BuildProgress
-from builder.docker.secrets import PIP_VARIABLE
+from builder.docker.secrets import PIP_VARIABLE, PROXIES
 from builder.errors import (
     BuilderError,
     BuildError,
@@ -198,7 +198,10 @@ class Buildx:
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, console: Console) -> dict[str, Any]:
+def arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, console: Console) -> dict[str, Any]:
+    """Of a build on a machine without proxies."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
     return {"context": tmp_path, "definition": tmp_path / "parts.bake.json", "console": console}
 
 
@@ -221,16 +224,26 @@ def test_the_definition_names_proxies_and_holds_no_password(
     monkeypatch.setenv("PIP_INDEX_URL", "https://user:hunter2@index.example.com/simple")
     bake({"embedded": {"args": {"A": "1"}}}, **arguments)
     text = arguments["definition"].read_text()
-    target = json.loads(text)["target"]["embedded"]
+    definition = json.loads(text)
     assert "hunter2" not in text
-    assert target["args"]["A"] == "1"
-    assert target["args"]["HTTPS_PROXY"] is None
+    assert definition["variable"] == {"HTTPS_PROXY": {"default": ""}}
+    assert definition["target"]["embedded"]["args"] == {"A": "1", "HTTPS_PROXY": "${HTTPS_PROXY}"}
+
+
+def test_without_proxies_a_definition_has_no_variables(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(module, "run", Buildx())
+    bake({"embedded": {}}, **arguments)
+    definition = json.loads(arguments["definition"].read_text())
+    assert ("variable" in definition, definition["target"]["embedded"]["args"]) == (False, {})
 
 
 def test_options_of_a_build_reach_buildx(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
     monkeypatch.setattr(module, "run", buildx := Buildx())
-    bake({"embedded": {}}, **arguments, builder="far", no_cache=True)
-    assert {"--builder=far", "--no-cache", "--progress=rawjson"} <= set(buildx.command)
+    monkeypatch.setattr(module, "engine_builder", lambda: "the-engine-s")
+    bake({"embedded": {}}, **arguments, no_cache=True)
+    assert {"--builder=the-engine-s", "--no-cache", "--progress=rawjson"} <= set(buildx.command)
 
 
 def test_an_index_has_no_attestations(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import docker.errors
@@ -7,10 +12,20 @@ import pytest
 import requests.exceptions
 
 from builder.docker import engine as module
-from builder.docker.engine import Engine, engine_failure, require_buildx, require_compose, translated
+from builder.docker.engine import (
+    OWNER,
+    Engine,
+    engine_builder,
+    engine_failure,
+    foreign,
+    require_buildx,
+    require_compose,
+    translated,
+)
 from builder.errors import (
     BuilderError,
     DiskFull,
+    EngineTooOld,
     MachineError,
     NoBuildx,
     NoCompose,
@@ -65,6 +80,24 @@ def test_the_sdk_s_errors_become_ours(error: Exception, expected: type[BuilderEr
     with pytest.raises(BuilderError) as failure, translated("mydali", PushError):
         raise error
     assert type(failure.value) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (requests.exceptions.ReadTimeout("slow"), NoEngine),
+        (docker.errors.APIError("500", explanation="no space left on device"), DiskFull),
+        (docker.errors.APIError("500", explanation="what?"), MachineError),
+        (docker.errors.DockerException("docker-credential-nope not installed"), MachineError),
+        (RuntimeError("a bug"), None),
+        (OSError("a bug"), None),
+    ],
+)
+def test_what_the_sdk_raises_unexpectedly_is_no_bug_of_ours(
+    error: Exception, expected: type[BuilderError] | None
+) -> None:
+    failure = foreign(error)
+    assert (type(failure) if failure else None) is expected
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, stdout: str, returncode: int = 0) -> None:
@@ -154,3 +187,111 @@ def test_an_engine_that_is_not_there_is_told_by_its_address(monkeypatch: pytest.
     with pytest.raises(NoEngine) as failure:
         Engine.connect()
     assert failure.value.where == "unix:///nonexistent/docker.sock"
+
+
+class ForgetfulClient(FakeClient):
+    """Of an engine that is still creating the container when its removal is asked for."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    def remove_container(self, name: str, **_: object) -> None:
+        super().remove_container(name)
+        if answer := self.answers.pop(0):
+            raise answer
+
+
+NOT_YET = docker.errors.NotFound("no such container")
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ((None,), 1),
+        ((NOT_YET, NOT_YET, None), 3),
+        ((NOT_YET,) * 9, 5),
+        ((docker.errors.APIError("removal is already in progress"),), 1),
+        ((requests.exceptions.ConnectionError("gone"),), 1),
+    ],
+)
+def test_a_container_is_removed_as_soon_as_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, answers: tuple[Exception | None, ...], asked: int
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    client: Any = ForgetfulClient(*answers)
+    with Engine(client).running("mydali"):
+        pass
+    assert client.removed == client.made * asked
+
+
+def test_an_interrupt_does_not_stop_the_removal() -> None:
+    class Interrupting(FakeClient):
+        def remove_container(self, name: str, **_: object) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().remove_container(name)
+
+    client: Any = Interrupting()
+    with pytest.raises(KeyboardInterrupt), Engine(client).running("mydali"):
+        pass
+    assert client.removed == client.made
+
+
+def test_only_containers_of_dead_processes_of_this_machine_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, removed = socket.gethostname(), []
+
+    def container(owner: str) -> Any:
+        return SimpleNamespace(labels={OWNER: owner}, remove=lambda **_: removed.append(owner))
+
+    found = [container(owner) for owner in (f"{here}/{os.getpid()}", f"{here}/7", f"{here}/8", "elsewhere/7")]
+    monkeypatch.setattr(module, "is_running", lambda pid: pid in (os.getpid(), 8))
+    client: Any = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: found))
+    Engine(client).sweep()
+    assert removed == [f"{here}/7"]
+
+
+@pytest.mark.parametrize(("version", "fit"), [("1.43", False), ("1.9", False), ("1.44", True), ("1.100", True)])
+def test_an_engine_older_than_the_dockerfile_is_refused(
+    monkeypatch: pytest.MonkeyPatch, version: str, fit: bool
+) -> None:
+    client: Any = SimpleNamespace(version=lambda: {"ApiVersion": version})
+    monkeypatch.setenv("DOCKER_HOST", "tcp://user:secret@engine.example:2376")
+    monkeypatch.setattr(docker, "from_env", lambda: client)
+    if fit:
+        assert Engine.connect().client is client
+        return
+    with pytest.raises(EngineTooOld, match=rf"API {version} only"):
+        Engine.connect()
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("http+docker://localhost", True),  # a socket, as the SDK writes it
+        ("http+docker://localnpipe", True),
+        ("http://127.0.0.1:2375", True),
+        ("https://[::1]:2376", True),
+        ("http://localhost:2375", True),
+        ("http+docker://ssh", False),
+        ("http://10.0.0.1:2375", False),
+        ("https://engine.example:2376", False),
+    ],
+)
+def test_an_engine_of_another_machine_is_refused_where_ports_are_needed(address: str, local: bool) -> None:
+    client: Any = SimpleNamespace(api=SimpleNamespace(base_url=address))
+    if local:
+        Engine(client).require_local()
+        return
+    with pytest.raises(MachineError, match="on another machine"):
+        Engine(client).require_local()
+
+
+def test_buildx_knows_the_engine_by_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(module, "_context", lambda: SimpleNamespace(Name="far"))
+    assert engine_builder() == "far"
+    monkeypatch.setattr(module, "_context", lambda: None)
+    assert engine_builder() == "default"
+    monkeypatch.setenv("DOCKER_HOST", "unix:///x.sock")
+    monkeypatch.setattr(module, "_context", lambda: SimpleNamespace(Name="far"))
+    assert engine_builder() == "default"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import configparser
 import os
+import ssl
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +18,14 @@ def _bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*PROXIES, *secrets._CA_VARIABLES, *(name for name in os.environ if name.startswith("PIP_"))]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(secrets, "_CA_DEFAULT", "/nonexistent/ca.crt")
+    python_s_own(monkeypatch, cafile=None, openssl_cafile="/nonexistent/cert.pem")
     monkeypatch.setattr(secrets, "_PIP_FILES", ())
+
+
+def python_s_own(monkeypatch: pytest.MonkeyPatch, cafile: Path | None, openssl_cafile: Path | str) -> None:
+    """Where Python would look for certificates."""
+    paths = SimpleNamespace(cafile=cafile and str(cafile), openssl_cafile=str(openssl_cafile))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
 
 
 def pip_file(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> None:
@@ -37,10 +46,14 @@ def test_a_bare_machine_has_no_secrets() -> None:
 
 
 def test_the_first_certificate_file_that_exists_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("pip.crt", "ssl.crt", "default.crt"):
+    for name in ("pip.crt", "ssl.crt", "own.crt", "openssl.crt", "default.crt"):
         (tmp_path / name).touch()
     monkeypatch.setattr(secrets, "_CA_DEFAULT", str(tmp_path / "default.crt"))
     assert from_machine().secrets == [f"id=ca,src={tmp_path}/default.crt"]
+    python_s_own(monkeypatch, None, tmp_path / "openssl.crt")
+    assert from_machine().secrets == [f"id=ca,src={tmp_path}/openssl.crt"]
+    python_s_own(monkeypatch, tmp_path / "own.crt", tmp_path / "openssl.crt")
+    assert from_machine().secrets == [f"id=ca,src={tmp_path}/own.crt"]
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ssl.crt"))
     assert from_machine().secrets == [f"id=ca,src={tmp_path}/ssl.crt"]
     monkeypatch.setenv("PIP_CERT", str(tmp_path / "gone.crt"))

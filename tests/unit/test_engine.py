@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "embedded"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "setup"))
 
 import apt_sources
+import bootstrap
+import demo
 import engine
 import engine_daemon
 import engine_install
@@ -76,6 +80,43 @@ def test_components_of_one_suite_become_one_source() -> None:
     assert source.line("[trusted=no]") == "deb [trusted=no] http://m/debian/ bookworm main contrib"
 
 
+def test_the_debian_image_is_of_debian_12_on_every_debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    suites = ("trixie", "trixie-updates", "trixie-security", "bookworm", "nodistro", "trixiesque")
+    sources = [apt_sources.Source(f"http://m/{suite}", suite, ("main",)) for suite in suites]
+    changed = bootstrap.of_release(sources, "trixie", "bookworm")
+    assert [source.suite for source in changed] == [
+        "bookworm", "bookworm-updates", "bookworm-security", "bookworm", "nodistro", "trixiesque",
+    ]  # fmt: skip
+    assert [source.uri for source in changed] == [source.uri for source in sources]
+    assert bootstrap.of_release(changed, "bookworm", "bookworm") == changed
+    # A mirror without the older release leaves the choice to the next one.
+    monkeypatch.setattr(bootstrap, "serves", lambda source: source.uri != "http://m/trixie")
+    usable = bootstrap.usable_sources(changed, "bookworm")
+    assert [source.uri for source in usable] == [
+        "http://m/bookworm", "http://m/trixie-updates", "http://m/trixie-security",
+    ]  # fmt: skip
+
+
+def test_the_machines_keyring_verifies_the_debian_image(tmp_path: Path) -> None:
+    assert bootstrap.keyring(str(tmp_path)) == [f"--keyring={tmp_path}"]
+    assert bootstrap.keyring(str(tmp_path / "none")) == []
+
+
+def test_the_demo_takes_free_ports_where_the_user_chose_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "is_free", lambda port: port != 5000)
+    environ = {"HTTP_PORT": "8001", "METRICS_PORT": ""}
+    demo.choose_ports(environ)
+    assert environ["HTTP_PORT"] == "8001"
+    assert environ["METRICS_PORT"] == "8002"
+    assert len(set(environ.values())) == 4
+    told = capsys.readouterr().err
+    assert f"port 5000 is taken: REGISTRY_PORT={environ['REGISTRY_PORT']}" in told
+    assert f"port 8001 is taken: GRPC_PORT={environ['GRPC_PORT']}" in told
+    assert "METRICS_PORT" not in told
+
+
 @pytest.mark.parametrize(
     ("output", "version"),
     [
@@ -89,10 +130,10 @@ def test_buildx_version(output: str, version: tuple[int, int] | None) -> None:
     assert engine.buildx_version(output) == version
 
 
-def fake(server: str | None, buildx: str = "0.13.1", compose: bool = True) -> engine.Runner:
+def fake(api: str | None, buildx: str = "0.13.1", compose: bool = True) -> engine.Runner:
     def run(argv: Sequence[str]) -> tuple[int, str]:
         if argv[1] == "version":
-            return (0, f"{server}\n") if server else (1, "\nCannot connect to the Docker daemon\n")
+            return (0, f"{api}\n") if api else (1, "\nCannot connect to the Docker daemon\n")
         if argv[1] == "buildx":
             return (0, f"github.com/docker/buildx {buildx} x\n") if buildx else (1, "docker: 'buildx' is not a command")
         return (0, "Docker Compose version 2.26.1") if compose else (1, "docker: 'compose' is not a command")
@@ -101,7 +142,8 @@ def fake(server: str | None, buildx: str = "0.13.1", compose: bool = True) -> en
 
 
 def test_an_engine_that_serves_needs_nothing() -> None:
-    assert engine.probe(fake("26.1.5")) is None
+    assert engine.probe(fake("1.44")) is None
+    assert engine.probe(lambda argv: fake("WARNING: a note on stderr\n1.51")(argv)) is None
 
 
 def test_a_client_alone_is_no_engine() -> None:
@@ -112,14 +154,32 @@ def test_a_client_alone_is_no_engine() -> None:
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (fake("26.1.5", buildx="v0.12.1"), "buildx` is 0.12, and 0.13"),
-        (fake("26.1.5", buildx=""), "buildx` is missing"),
-        (fake("26.1.5", compose=False), "compose` does not work"),
+        (fake("1.43"), "its API is 1.43, and 1.44"),
+        (fake("1.45", buildx="v0.12.1"), "buildx` is 0.12, and 0.13"),
+        (fake("1.45", buildx=""), "buildx` is missing"),
+        (fake("1.45", compose=False), "compose` does not work"),
     ],
 )
-def test_an_engine_with_an_unfit_client_is_refused(run: engine.Runner, words: str) -> None:
-    with pytest.raises(SetupError, match=words):
-        engine.probe(run)
+def test_an_unfit_engine_is_replaced_where_one_can_be_installed(
+    run: engine.Runner, words: str, places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert engine.needs_private(run, {}, places, 0, DEBIAN)
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.search(words, line)
+    assert line.endswith("; using a private engine instead")
+    for uid, release in ((1000, DEBIAN), (0, {"ID": "fedora"})):
+        with pytest.raises(engine.UnfitEngine, match=words):
+            engine.needs_private(run, {}, places, uid, release)
+
+
+def test_an_engine_that_the_user_chose_has_to_answer(places: Places) -> None:
+    host = {"DOCKER_HOST": "tcp://ci:2375"}
+    with pytest.raises(SetupError, match=r"DOCKER_HOST=tcp://ci:2375: Cannot connect.*\n  Start it.*unset"):
+        engine.needs_private(fake(None), host, places, 0, DEBIAN)
+    assert not engine.needs_private(fake("1.44"), host, places, 0, DEBIAN)
+    # `make shell` sets it to our own, which may have died since.
+    assert engine.needs_private(fake(None), {"DOCKER_HOST": f"unix://{places.socket}"}, places, 0, DEBIAN)
+    assert engine.needs_private(fake(None), {}, places, 0, DEBIAN)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 import builder
 from builder import errors
-from builder.errors import BuilderError, PortInUse, family
+from builder.errors import BuilderError, PortInUse, did_you_mean, family
 
 # Classes of other modules would count too.
 for module in pkgutil.walk_packages(builder.__path__, "builder."):
@@ -61,3 +61,10 @@ def test_an_error_as_json_has_all_that_a_user_is_told() -> None:
         "remedy": "stop it",
         "detail": ["bind: in use"],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("embeded", "; did you mean embedded?"), ("zzz", ""), ("ngc", "; did you mean ngc?")]
+)
+def test_a_hint_names_what_is_close_and_nothing_else(name: str, hint: str) -> None:
+    assert did_you_mean(name, iter(["embedded", "ngc"])) == hint

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "builder"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "process", "reference"),
     ("project", "artifacts"),
-    ("docker", "registry", "triton", "recipe", "workload", "oracles", "elf", "pbtxt", "dali_proto", "revision"),
+    ("docker", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto", "revision"),
     ("steps", "output"),
     ("cli",),
     ("__main__",),
@@ -57,6 +57,10 @@ def ours(path: Path) -> set[str]:
 def test_a_module_imports_its_own_layer_and_those_below(name: str) -> None:
     rank = RANK[name.split(".")[0]]
     assert {other for other in ours(modules()[name]) if RANK[other.split(".")[0]] > rank} == set()
+
+
+def test_the_layers_are_those_of_modules_that_exist() -> None:
+    assert set(RANK) == {name.split(".")[0] for name in modules()}
 
 
 def test_imports_are_seen_at_all() -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from builder.errors import NoCompose, NoProgram
-from builder.process import LAST_LINES, Completed, redact, run
+from builder.process import LAST_LINES, Completed, is_running, redact, run, uninterrupted
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,10 @@ from builder.process import LAST_LINES, Completed, redact, run
         ("https://:secret@example.com/", "https://***@example.com/"),
         ("https://token@example.com/team/x.git", "https://***@example.com/team/x.git"),
         ("ssh://git@example.com/team/x", "ssh://git@example.com/team/x"),
+        ("ssh://user:secret@example.com/x", "ssh://***@example.com/x"),
         ("git@example.com:team/x", "git@example.com:team/x"),
+        ("docker-image://debian:12-slim@sha256:0a", "docker-image://debian:12-slim@sha256:0a"),
+        ("docker-image://localhost:5000/x:1@sha256:0a", "docker-image://localhost:5000/x:1@sha256:0a"),
         ("https://example.com:8443/a@b", "https://example.com:8443/a@b"),
     ],
 )
@@ -123,3 +127,49 @@ def test_a_failure_is_raised_with_the_last_lines() -> None:
         Completed("docker compose up", 9, "", ("why",)).check(NoCompose, "install it")
     assert (failure.value.where, failure.value.remedy) == ("docker compose up", "install it")
     assert failure.value.detail == ("why",)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_put_off_then_delivered_once(number: signal.Signals) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda number, _: heard.append(number))
+    try:
+        with uninterrupted():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            assert heard == []
+        assert heard == [number]
+        signal.raise_signal(number)
+        assert heard == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_failure_while_uninterrupted_puts_the_handlers_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RuntimeError), uninterrupted():
+        raise RuntimeError
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_process_runs_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "5"]) as process:
+        assert is_running(process.pid)
+        process.kill()
+    assert not is_running(process.pid)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert is_running(1)  # another user's

@@ -38,8 +38,8 @@ def test_the_shipped_example_loads() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("reposiory = 1\n" + GOOD, "reposiory: no such key; did you mean 'repository'?"),
-        (GOOD + "triton_imag = 1\n", "targets.ngc.triton_imag: no such key; did you mean 'triton_image'?"),
+        ("reposiory = 1\n" + GOOD, "reposiory: no such key; did you mean repository?"),
+        (GOOD + "triton_imag = 1\n", "targets.ngc.triton_imag: no such key; did you mean triton_image?"),
         (GOOD + "zzz = 1\n", "targets.ngc.zzz: no such key"),
         ("root = '/'\n" + GOOD, "root: no such key"),
     ],
@@ -115,7 +115,7 @@ def test_targets_are_selected_by_name(project: Project, names: tuple[str, ...], 
 
 
 def test_an_unknown_target_is_answered_with_the_known_ones(project: Project) -> None:
-    with pytest.raises(BadUsage, match="did you mean 'embedded'") as failure:
+    with pytest.raises(BadUsage, match=r"did you mean embedded\?") as failure:
         project.select(("embeded",))
     assert "embedded, ngc" in failure.value.remedy
 

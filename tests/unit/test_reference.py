@@ -95,10 +95,6 @@ def test_a_digest_replaces_the_tag() -> None:
     assert str(Reference.parse("localhost/x:1").with_digest(Digest(SHA))) == f"localhost/x@{SHA}"
 
 
-def test_a_short_digest_is_what_docker_shows() -> None:
-    assert Digest(SHA).short == "0123456789ab"
-
-
 @pytest.mark.parametrize("text", ["", SHA[:-1], SHA + "0", SHA.upper(), "sha512:" + "0" * 64, SHA + "\n"])
 def test_a_malformed_digest_cannot_be_made(text: str) -> None:
     with pytest.raises(BadReference):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from builder.artifacts import Parts, Pipeline, Plugin
-from builder.errors import BadConfig, BuilderError, NameMismatch, PluginMissing, ProjectError
-from builder.project import Project
-from builder.steps.models import check_parts, check_sources
+from builder.errors import BadConfig, BuilderError, NameMismatch, PipelineMissing, PluginMissing, ProjectError
+from builder.project import Project, Target
+from builder.steps.models import check_parts, check_sources, configurations, plugins
 
 PLUGIN = 'parameters [ { key: "plugin_libs" value: { string_value: "/models/libcustomcopy.so" } } ]\n'
 
@@ -24,7 +24,7 @@ def add_model(project: Project, text: str) -> dict[str, Any]:
     (folder / "config.pbtxt").write_text(text)
     (project.root / "plugin").mkdir()
     (project.root / "Dockerfile").touch()
-    return check_sources(project)
+    return check_sources(project, project.targets)
 
 
 def parts(*sources: str, plugin: str = "/models/libcustomcopy.so") -> Parts:
@@ -84,10 +84,56 @@ def test_a_project_that_lacks_a_source_is_refused(project: Project, missing: str
     place: Path = project.root / missing
     place.rename(place.with_name("elsewhere"))
     with pytest.raises(ProjectError, match=words) as failure:
-        check_sources(project)
+        check_sources(project, project.targets)
     assert failure.value.remedy
 
 
 def test_a_config_that_cannot_be_read_stops_a_build_before_it_starts(project: Project) -> None:
     with pytest.raises(BadConfig):
         add_model(project, "name: mydali")
+
+
+@pytest.mark.parametrize(
+    ("target", "refused"),
+    [
+        ({"dali": "1.53.0"}, False),
+        ({}, False),
+        ({"triton_image": "nvcr.io/x/y:1", "dali": "9.9.9"}, False),
+        ({"dali": "1.53.1"}, True),
+    ],
+)
+def test_a_dali_without_wheels_is_refused_with_those_that_have_them(
+    project: Project, target: dict[str, str], refused: bool
+) -> None:
+    add_model(project, config("IN"))
+    locks = project.root / "embedded" / "requirements"
+    locks.mkdir(parents=True)
+    for name in ("dali-2.1.1.txt", "dali-1.53.0.txt", "triton.txt"):
+        (locks / name).touch()
+    targets = {"mine": Target.model_validate(target)}
+    if not refused:
+        assert list(check_sources(project, targets)) == ["mydali"]
+        return
+    with pytest.raises(ProjectError, match=r"no DALI 1\.53\.1; did you mean 1\.53\.0\?") as failure:
+        check_sources(project, targets)
+    assert failure.value.where.endswith("builder.toml: targets.mine.dali")
+    assert "1.53.0, 2.1.1" in failure.value.remedy
+
+
+def test_a_model_of_dali_s_without_a_pipeline_is_refused(project: Project) -> None:
+    built = parts("IN").model_copy(update={"pipelines": ()})
+    configs = add_model(project, config("IN"))
+    with pytest.raises(PipelineMissing, match="'mydali' has no pipeline") as failure:
+        check_parts(project, configs, built)
+    assert failure.value.where == str(project.models / "mydali")
+
+
+def test_a_library_that_several_models_ask_for_is_one_plugin(project: Project) -> None:
+    [one] = add_model(project, config("IN", rest=PLUGIN.replace(".so", ".so:/models/libother.so"))).values()
+    [two] = configurations(project).values()
+    two.parameters["plugin_libs"].string_value = "/models/libthird.so:/models/libother.so"
+    assert plugins({"one": one, "two": two}) == (
+        "/models/libcustomcopy.so",
+        "/models/libother.so",
+        "/models/libthird.so",
+    )

@@ -18,7 +18,8 @@ from builder.errors import (
     RegistryReadOnly,
     Unauthorized,
 )
-from builder.reference import Reference
+from builder.reference import Digest, Reference
+from builder.registry import Manifest
 from builder.steps import push
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -149,3 +150,11 @@ def test_each_layer_s_end_is_one_line_where_there_is_no_terminal(console: Consol
             transfer.feed({"id": "abc", "status": status, "progressDetail": {}})
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "abc: Pushed\n"
+
+
+@pytest.mark.parametrize("diff_ids", [["sha256:" + digit * 64 for digit in "cd"], []])
+def test_a_layer_s_size_is_known_by_blob_and_by_diff_id(diff_ids: list[str]) -> None:
+    held = Manifest(digest=Digest(DIGEST), config=None, layers=((DIGEST, 1), (OTHER, 20)))
+    by_blob = {"a" * 12: 1, "b" * 12: 20}
+    by_diff_id = {"c" * 12: 1, "d" * 12: 20} if diff_ids else {}
+    assert push._sizes(held, diff_ids) == by_blob | by_diff_id

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from builder.errors import VerificationError, WrongAnswer
+from builder import triton
+from builder.errors import BuilderError, InferenceFailed, ServerDied, VerificationError, WrongAnswer
 from builder.steps import smoke
 from builder.steps.smoke import compare
 from builder.triton import Array, ModelSpec, TensorSpec
@@ -15,7 +19,7 @@ PLUGIN = "/models/libcustomcopy.so"
 
 
 def model(datatype: str) -> ModelSpec:
-    return ModelSpec("m", "dali", 8, (TensorSpec("IN", datatype, (-1,)),), (TensorSpec("OUT", datatype, (-1,)),))
+    return ModelSpec("m", 8, (TensorSpec("IN", datatype, (-1,)),), (TensorSpec("OUT", datatype, (-1,)),))
 
 
 def check(datatype: str, given: Array, got: Array | None) -> None:
@@ -61,35 +65,23 @@ def test_a_zero_s_sign_counts() -> None:
 
 
 def test_a_model_that_is_no_identity_has_no_oracle() -> None:
-    spec = ModelSpec("m", "dali", 8, model("UINT8").inputs, ())
+    spec = ModelSpec("m", 8, model("UINT8").inputs, ())
     with pytest.raises(VerificationError, match="1 inputs and 0 outputs"):
         compare(spec, {"IN": np.zeros((1, 1), np.uint8)}, {}, "http")
-
-
-@pytest.mark.parametrize(
-    ("entrypoint", "command", "plugins"),
-    [
-        (["/entrypoint.sh"], ["tritonserver", f"--backend-config=dali,plugin_libs={PLUGIN}"], (PLUGIN,)),
-        (None, ["tritonserver", "--backend-config=dali,plugin_libs=/a.so:/b.so", "--x"], ("/a.so", "/b.so")),
-        (["tritonserver", "--backend-config", "dali,plugin_libs=/a.so"], None, ("/a.so",)),
-        (None, ["tritonserver", "--backend-config=dali,plugin_libs=/a.so:"], ("/a.so",)),
-        (None, ["tritonserver", "--backend-config=python,plugin_libs=/a.so"], ()),
-        (None, None, ()),
-        # The server takes the last one.
-        (None, [f"--backend-config=dali,plugin_libs={path}" for path in ("/a.so", "/b.so")], ("/b.so",)),
-    ],
-)
-def test_plugins_are_those_of_the_image_s_command(
-    entrypoint: list[str] | None, command: list[str] | None, plugins: tuple[str, ...]
-) -> None:
-    assert smoke._plugins({"Config": {"Entrypoint": entrypoint, "Cmd": command}}) == plugins
 
 
 class FakeServer:
     """A server that stopped, and the log that it left."""
 
-    def __init__(self, *lines: str) -> None:
+    def __init__(self, *lines: str, status: int | None = 1) -> None:
         self.lines = list(lines)
+        self.status = status
+
+    def endpoint(self) -> None:
+        return None
+
+    def exited(self) -> int | None:
+        return self.status
 
     def log(self) -> list[str]:
         return self.lines
@@ -130,3 +122,26 @@ def test_a_server_that_fails_for_lack_of_its_plugin_is_the_proof(line: str) -> N
 def test_a_server_that_fails_for_another_reason_proves_nothing(lines: tuple[str, ...]) -> None:
     with pytest.raises(VerificationError, match="something else"):
         judge(*lines)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "what"),
+    [(139, ServerDied, "stopped with exit status 139 while it was asked"), (None, InferenceFailed, "refused")],
+)
+def test_a_request_that_fails_for_want_of_a_server_names_the_server(
+    monkeypatch: pytest.MonkeyPatch, console: Console, status: int | None, expected: type[BuilderError], what: str
+) -> None:
+    @contextlib.contextmanager
+    def serving(*_: object, **__: object) -> Iterator[FakeServer]:
+        yield FakeServer("Segmentation fault", status=status)
+
+    def models(_: object) -> Any:
+        raise InferenceFailed("the server refused")
+
+    monkeypatch.setattr(smoke, "serving", serving)
+    monkeypatch.setattr(triton, "wait_until_ready", lambda *_, **__: 1.0)
+    monkeypatch.setattr(triton, "models", models)
+    engine: Any = SimpleNamespace(image=lambda _: {"Config": {}})
+    with pytest.raises(expected, match=what) as failure:
+        smoke.run(engine, "sha256:1", "mydali", "embedded", console, seed=1)
+    assert type(failure.value) is expected

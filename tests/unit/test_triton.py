@@ -161,6 +161,6 @@ def test_a_model_s_configuration_becomes_its_signature(data_type: str, datatype:
     config = model_config_pb2.ModelConfig(name="m", backend="dali", max_batch_size=8)
     config.input.add(name="IN", data_type=data_type, dims=[-1, 3])
     spec = triton._spec(config)
-    assert (spec.name, spec.backend, spec.max_batch_size, spec.outputs) == ("m", "dali", 8, ())
+    assert (spec.name, spec.max_batch_size, spec.outputs) == ("m", 8, ())
     assert spec.inputs == (TensorSpec("IN", datatype, (-1, 3)),)
     assert spec.inputs[0].dtype == dtype

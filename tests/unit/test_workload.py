@@ -11,7 +11,7 @@ from builder.workload import KIB, MIB, Workload, sample_shape
 
 
 def model(*inputs: TensorSpec, max_batch_size: int = 256) -> ModelSpec:
-    return ModelSpec("m", "dali", max_batch_size, inputs or (TensorSpec("IN", "UINT8", (-1,)),), ())
+    return ModelSpec("m", max_batch_size, inputs or (TensorSpec("IN", "UINT8", (-1,)),), ())
 
 
 def equal(one: Sequence[Tensors], other: Sequence[Tensors]) -> bool:

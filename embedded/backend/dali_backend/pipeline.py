@@ -24,6 +24,7 @@ class LoadedPipeline:
         """
         self._serialized = serialized
         self._config = config
+        self._pipeline: Any = None
         try:
             self._pipeline = self._build()
         except Exception as error:
@@ -48,19 +49,20 @@ class LoadedPipeline:
         """The outputs, in the pipeline's order; their memory is DALI's until the next run.
 
         Raises:
-            ExecutionError: DALI's message. The pipeline is built anew, the next batch runs.
+            ExecutionError: DALI's message. The pipeline is built anew for the next batch.
         """
         try:
+            if self._pipeline is None:
+                self._pipeline = self._build()
             for name, batch in inputs.items():
                 self._pipeline.feed_input(name, batch)
             return [HostOutput(output) for output in self._pipeline.run()]
         except Exception as error:
-            # DALI: "Current pipeline object is no longer valid."
-            self._pipeline = self._build()
+            self._pipeline = None  # DALI: "Current pipeline object is no longer valid."
             raise ExecutionError(_explain(error)) from None
 
     def close(self) -> None:
-        del self._pipeline
+        self._pipeline = None
 
 
 class HostOutput:

@@ -19,7 +19,7 @@ def load(libraries: Sequence[str]) -> None:
     """Loads the libraries, in order, into this process.
 
     Raises:
-        BackendError: a library is missing, is no library, was built against another DALI, or registers an operator
+        BackendError: a library is missing, is not a library, was built against another DALI, or registers an operator
             that exists already; names it, says why and what to do.
     """
     if not libraries:
@@ -64,10 +64,13 @@ def _try_apart(libraries: Sequence[str], load_library: Callable[[str], None]) ->
         how = signal.Signals(os.WTERMSIG(status)).name
         what = re.search(rb"what\(\):\s*(.*)", said)
         reason = what.group(1).decode(errors="replace").strip(" .") if what else "it said nothing"
+        if "already registered" in reason:
+            remedy = "an operator can be registered once only: leave one of the libraries out, or rename the operator"
+        else:
+            remedy = "see what the library does when it is loaded"
         raise BackendError(
             f"Failed to load plugin library '{os.fsdecode(loading)}' (parameter plugin_libs): loading it ends the "
-            f"process with {how}: {reason}. An operator can be registered once only: leave one of the libraries out, "
-            "or rename the operator"
+            f"process with {how}: {reason}. Remedy: {remedy}"
         )
 
 
