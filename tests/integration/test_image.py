@@ -87,7 +87,7 @@ def test_a_repository_gives_its_revision_to_the_image(project: Project, built: d
     image = project.builder("build", "--json").ok().document["images"][0]
     labels = engine.image(image["digest"])["Config"]["Labels"]
     assert labels["org.opencontainers.image.revision"] == f"{head}-dirty"
-    assert labels["org.opencontainers.image.source"] == "https://***@example.com/repo.git"
+    assert labels["org.opencontainers.image.source"] == "https://example.com/repo.git"
     assert "secret" not in json.dumps(engine.image(image["digest"]))
 
 
