@@ -41,10 +41,16 @@ app = typer.Typer(
 Targets = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", "-t", help="A target of builder.toml, or 'all'; may be given again.", show_default="the first"
+        "--target",
+        "-t",
+        metavar="NAME",
+        help="A target of builder.toml, or 'all'; may be given again.",
+        show_default="the first",
     ),
 ]
-Directory = Annotated[Path, typer.Option("--project", "-C", help="The folder with builder.toml.", show_default="here")]
+Directory = Annotated[
+    Path, typer.Option("--project", "-C", metavar="DIR", help="The folder with builder.toml.", show_default="here")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and results alone.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every command that is run.")]
@@ -130,13 +136,22 @@ def build(
 @app.command()
 def smoke(
     image: Annotated[
-        str, typer.Argument(help="Any image of the engine; the target's own by default.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="IMAGE", help="Any image of the engine; the target's own by default.", show_default=False
+        ),
     ] = "",
     target: Targets = None,
     project: Directory = HERE,
-    gpus: Annotated[str, typer.Option("--gpus", help="'all', or device numbers separated by commas.")] = "",
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the random requests.", show_default="random")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for the server.")] = 120.0,
+    gpus: Annotated[
+        str, typer.Option("--gpus", metavar="WHICH", help="'all', or device numbers separated by commas.")
+    ] = "",
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Of the random requests.", show_default="random")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Seconds to wait for the server.")
+    ] = 120.0,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -194,7 +209,7 @@ def push(
     to: Annotated[
         str,
         typer.Argument(
-            metavar="[REPOSITORY[:TAG]]", help="Where to; builder.toml's repository by default.", show_default=False
+            metavar="REPOSITORY[:TAG]", help="Where to; builder.toml's repository by default.", show_default=False
         ),
     ] = "",
     target: Targets = None,
@@ -248,7 +263,9 @@ def up(
     target: Targets = None,
     project: Directory = HERE,
     gpu: Annotated[bool, typer.Option("--gpu", help="Serve with all GPUs of this machine.")] = False,
-    timeout: Annotated[int, typer.Option("--timeout", min=1, help="Seconds to wait for the server.")] = 180,
+    timeout: Annotated[
+        int, typer.Option("--timeout", min=1, metavar="SECONDS", help="Seconds to wait for the server.")
+    ] = 180,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
