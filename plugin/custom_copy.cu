@@ -22,54 +22,83 @@ struct Piece {
 constexpr int kPiecesPerLaunch = 128;
 struct Pieces {
   Piece piece[kPiecesPerLaunch];
+  int first_block[kPiecesPerLaunch];  // piece i is copied by the blocks from here to first_block[i + 1]
+  int count;
 };
 static_assert(sizeof(Pieces) <= 4096, "kernel arguments are limited to 4 KiB");
 
 constexpr int kThreads = 256;
-constexpr int64_t kBytesPerBlock = kThreads * 16 * 4;  // four 16-byte loads a thread
+constexpr int kUnroll = 4;  // loads that a thread has under way at once
+constexpr int64_t kBytesPerBlock = kThreads * 16 * kUnroll;
+constexpr int64_t kMaxBlocksPerPiece = 1 << 20;  // 16 GiB; past it a thread takes more rounds
 
-/** Copies `size` bytes with words of type Word, all blocks of this row together; dst and src may both be
- *  off a word's boundary, but by the same number of bytes. */
-template <typename Word>
-__device__ void CopyWords(uint8_t *dst, const uint8_t *src, int64_t size) {
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  const int64_t misaligned = reinterpret_cast<uintptr_t>(dst) % sizeof(Word);
-  const int64_t head = misaligned == 0 ? 0 : min(static_cast<int64_t>(sizeof(Word)) - misaligned, size);
-  const int64_t words = (size - head) / static_cast<int64_t>(sizeof(Word));
-  const int64_t tail = head + words * static_cast<int64_t>(sizeof(Word));
+/** Stores dst[0] to dst[words - 1], each as `load(index)` gives it, by all threads of this piece together. */
+template <typename Load>
+__device__ void CopyWords(uint4 *dst, int64_t words, int64_t thread, int64_t threads, Load load) {
+  int64_t i = thread;
+  for (; i + (kUnroll - 1) * threads < words; i += kUnroll * threads) {
+    uint4 word[kUnroll];  // all loads before the first store: the compiler may not swap them, dst could be src
+#pragma unroll
+    for (int k = 0; k < kUnroll; k++) word[k] = load(i + k * threads);
+#pragma unroll
+    for (int k = 0; k < kUnroll; k++) dst[i + k * threads] = word[k];
+  }
+  for (; i < words; i += threads) dst[i] = load(i);
+}
 
-  auto *dst_words = reinterpret_cast<Word *>(dst + head);
-  const auto *src_words = reinterpret_cast<const Word *>(src + head);
-  for (int64_t i = thread; i < words; i += threads) dst_words[i] = src_words[i];
+/** Each block works on one piece: the last whose first_block is not behind it. */
+__global__ void __launch_bounds__(kThreads) CopyPieces(const __grid_constant__ Pieces pieces) {
+  const int block = static_cast<int>(blockIdx.x);
+  int row = 0;
+  for (int step = kPiecesPerLaunch / 2; step > 0; step /= 2) {
+    if (row + step < pieces.count && pieces.first_block[row + step] <= block) row += step;
+  }
+  const int first = pieces.first_block[row];
+  const int end = row + 1 < pieces.count ? pieces.first_block[row + 1] : static_cast<int>(gridDim.x);
+  const int64_t thread = static_cast<int64_t>(block - first) * kThreads + threadIdx.x;
+  const int64_t threads = static_cast<int64_t>(end - first) * kThreads;
 
-  // Fewer than 16 bytes before the words, and as many after: one byte a thread.
+  const int64_t size = pieces.piece[row].size;
+  auto *dst = static_cast<uint8_t *>(pieces.piece[row].dst);
+  const auto *src = static_cast<const uint8_t *>(pieces.piece[row].src);
+  // Words of 16 bytes are stored, from the first boundary in dst on.
+  const int64_t head = min(static_cast<int64_t>(-reinterpret_cast<uintptr_t>(dst) % 16), size);
+  int64_t words = (size - head) / 16;
+  auto *dst_words = reinterpret_cast<uint4 *>(dst + head);
+  const int apart = static_cast<int>(reinterpret_cast<uintptr_t>(src + head) % 16);
+  if (apart == 0) {
+    const auto *src_words = reinterpret_cast<const uint4 *>(src + head);
+    CopyWords(dst_words, words, thread, threads, [=](int64_t i) { return src_words[i]; });
+  } else {
+    // src is off its boundary there: a word is put together from five words of 4 bytes, which are on theirs.
+    const int bytes = apart % 4;
+    const int bits = bytes * 8;
+    const auto *quarters = reinterpret_cast<const uint32_t *>(src + head - bytes);
+    // The fifth may not reach behind src: where it would, the last word is left to the bytes below.
+    if (bytes != 0 && words > 0 && bytes + (size - head - words * 16) < 4) words--;
+    CopyWords(dst_words, words, thread, threads, [=](int64_t i) {
+      const uint32_t *q = quarters + 4 * i;
+      const uint32_t q4 = bytes == 0 ? 0 : q[4];
+      return make_uint4(__funnelshift_r(q[0], q[1], bits), __funnelshift_r(q[1], q[2], bits),
+                        __funnelshift_r(q[2], q[3], bits), __funnelshift_r(q[3], q4, bits));
+    });
+  }
+  // Fewer than 16 bytes before the words, fewer than 32 after: one byte a thread.
+  const int64_t tail = head + words * 16;
   if (thread < head) dst[thread] = src[thread];
   if (thread < size - tail) dst[tail + thread] = src[tail + thread];
 }
 
-/** Row y of the grid copies piece y. */
-__global__ void __launch_bounds__(kThreads) CopyPieces(const __grid_constant__ Pieces pieces) {
-  const Piece &piece = pieces.piece[blockIdx.y];
-  auto *dst = static_cast<uint8_t *>(piece.dst);
-  const auto *src = static_cast<const uint8_t *>(piece.src);
-  // The widest word that both addresses reach together; DALI's own buffers nearly always allow 16 bytes.
-  const uintptr_t apart = reinterpret_cast<uintptr_t>(dst) ^ reinterpret_cast<uintptr_t>(src);
-  if (apart % 16 == 0) {
-    CopyWords<uint4>(dst, src, piece.size);
-  } else if (apart % 4 == 0) {
-    CopyWords<uint32_t>(dst, src, piece.size);
-  } else {
-    CopyWords<uint8_t>(dst, src, piece.size);
+/** Starts the copies of the first `count` pieces (1 to kPiecesPerLaunch). */
+void LaunchCopy(Pieces &pieces, int count, cudaStream_t stream) {
+  int64_t blocks = 0;
+  for (int i = 0; i < count; i++) {
+    pieces.first_block[i] = static_cast<int>(blocks);
+    const int64_t wanted = (pieces.piece[i].size + kBytesPerBlock - 1) / kBytesPerBlock;
+    blocks += std::clamp<int64_t>(wanted, 1, kMaxBlocksPerPiece);
   }
-}
-
-/** Starts the copies of `count` pieces (1 to kPiecesPerLaunch), the longest of `longest` bytes. */
-void LaunchCopy(const Pieces &pieces, int count, int64_t longest, cudaStream_t stream) {
-  // Rows are as wide as the longest piece asks; blocks without work leave at once, and past the limit a
-  // thread takes more rounds.
-  const int64_t blocks = std::clamp<int64_t>((longest + kBytesPerBlock - 1) / kBytesPerBlock, 1, 4096);
-  CopyPieces<<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(count)), kThreads, 0, stream>>>(pieces);
+  pieces.count = count;
+  CopyPieces<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(pieces);
 }
 
 // --- The operator. ---
@@ -85,13 +114,11 @@ void CustomCopy<::dali::GPUBackend>::RunImpl(::dali::Workspace &ws) {
   const int64_t element_size = input.type_info().size();
   Pieces pieces;
   int count = 0;
-  int64_t longest = 0;
   auto flush = [&] {
     if (count == 0) return;
-    LaunchCopy(pieces, count, longest, stream);
+    LaunchCopy(pieces, count, stream);
     CUDA_CALL(cudaGetLastError());
     count = 0;
-    longest = 0;
   };
   for (int i = 0; i < shape.num_samples(); i++) {
     const int64_t size = shape.tensor_size(i) * element_size;
@@ -104,13 +131,11 @@ void CustomCopy<::dali::GPUBackend>::RunImpl(::dali::Workspace &ws) {
       if (static_cast<uint8_t *>(last.dst) + last.size == dst &&
           static_cast<const uint8_t *>(last.src) + last.size == src) {
         last.size += size;
-        longest = std::max(longest, last.size);
         continue;
       }
     }
     if (count == kPiecesPerLaunch) flush();
     pieces.piece[count++] = {dst, src, size};
-    longest = std::max(longest, size);
   }
   flush();
 }
