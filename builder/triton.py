@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tritonclient.grpc
 import tritonclient.http
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
+from rich.text import Text
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from builder.errors import InferenceFailed, NotReady, ServerDied
@@ -94,7 +95,7 @@ def wait_until_ready(endpoint: Endpoint, server: Server, *, timeout: float, wher
                     f"the server runs, but was not ready after {timeout:.0f} s",
                     where=where,
                     remedy="see the last lines of its log; give it longer with --timeout if it is still loading",
-                    detail=server.log(),
+                    detail=last_words(server.log()),
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -107,8 +108,14 @@ def died(server: Server, status: int, where: str, when: str = "before it was rea
         f"the server stopped with exit status {status} {when}" + (f": {meaning.what}" if meaning else ""),
         where=where,
         remedy=meaning.remedy if meaning else "see the last lines of its log",
-        detail=meaning.evidence if meaning else lines[-20:],
+        detail=meaning.evidence if meaning else last_words(lines),
     )
+
+
+def last_words(lines: Sequence[str], count: int = 20) -> list[str]:
+    """The end of a log, without the tables that the server prints at its start and without a terminal's commands."""
+    plain = (Text.from_ansi(line).plain.strip() for line in lines)
+    return [line for line in plain if line and not line.startswith(("|", "+-"))][-count:]
 
 
 def models(endpoint: Endpoint) -> list[ModelSpec]:

@@ -9,7 +9,7 @@ from builder.docker.engine import engine_failure
 from builder.errors import MachineError, ServerDied
 from builder.process import Completed, run, uninterrupted
 from builder.project import Project
-from builder.triton import explain
+from builder.triton import explain, last_words
 
 _PORTS = {"http": "8000", "grpc": "8001", "metrics": "8002"}
 _PROFILE = "gpu"
@@ -71,7 +71,7 @@ def _why(done: Completed, log: list[str], image: str) -> MachineError | ServerDi
             "the service did not become healthy" + (f": {meaning.what}" if meaning else ""),
             where=image,
             remedy=meaning.remedy if meaning else "see the last lines of its log",
-            detail=meaning.evidence if meaning else log[-20:],
+            detail=meaning.evidence if meaning else last_words(log),
         )
     return MachineError(
         "docker compose could not start the service", where=image, remedy="see its message", detail=done.stderr

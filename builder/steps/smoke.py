@@ -204,5 +204,5 @@ def _judge(server: Server, image: str) -> NegativeControl:
         "without its plugins the server fails, but its log does not name them, so something else may be wrong",
         where=image,
         remedy="see the last lines of its log",
-        detail=lines,
+        detail=triton.last_words(lines),
     )
