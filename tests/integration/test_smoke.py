@@ -93,7 +93,8 @@ def test_an_image_without_a_server_fails_with_its_own_words(
 def test_a_server_that_dies_while_it_is_asked_is_named_as_such(
     shipped: Project, image: dict[str, Any], engine: Engine
 ) -> None:
-    command = "tritonserver --model-repository=/models & sleep 4; echo the end; kill -9 $!; exit 9"
+    ready = "until curl -sf http://127.0.0.1:8000/v2/health/ready; do sleep 0.1; done"
+    command = f"tritonserver --model-repository=/models & {ready}; sleep 1; echo the end; kill -9 $!; exit 9"
     derived = _derive(engine, image["digest"], "dies", f"CMD {json.dumps(['sh', '-c', command])}")
     error = shipped.builder("smoke", derived, "--json").failed("server-died", 5)
     assert "while it was asked" in error["what"]
