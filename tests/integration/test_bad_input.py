@@ -91,6 +91,17 @@ def test_a_version_that_is_gone_is_not_found_again(built_project: Project) -> No
     ] == ["2"]
 
 
+def test_a_proxy_reaches_the_build_and_its_password_is_nowhere(built_project: Project) -> None:
+    address = "http://ann:correct-horse@127.0.0.1:9"
+    built_project.environment.update(HTTP_PROXY=address, HTTPS_PROXY=address, NO_PROXY="localhost")
+    done = built_project.builder("build", "--no-cache", "--json", "--verbose")
+    error = done.failed("download-failed", 4)
+    assert "127.0.0.1:9" in " ".join(error["detail"])
+    assert "correct-horse" not in done.stdout + done.stderr
+    for path in (built_project.root / ".builder").rglob("*.json"):
+        assert "correct-horse" not in path.read_text()
+
+
 def test_no_engine(project: Project, tmp_path: Path) -> None:
     project.environment["DOCKER_HOST"] = f"unix://{tmp_path}/nothing.sock"
     for command in ("build", "down", "base"):
