@@ -130,12 +130,12 @@ def _of_stage(step: Step, lines: list[str]) -> BuilderError:
             remedy="mend what the loader names",
             detail=ours,
         )
-    if any(_DOWNLOAD_FAILED.search(line) for line in lines):
+    if downloads := [line for line in lines if _DOWNLOAD_FAILED.search(line)]:
         return DownloadError(
             "a download failed",
             where=step.title,
             remedy="check the network, the proxy variables and the certificates (SSL_CERT_FILE); then build again",
-            detail=lines[-8:],
+            detail=downloads[-8:],
         )
     if step.stage == "plugins":
         return CompileError(
