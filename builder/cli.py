@@ -247,6 +247,7 @@ def push(
             )
         where = {name: given if given.tag else given.with_tag(str(here.pushed_as(name).tag)) for name in names}
     ready = [(Image.load(here, name), Verification.find(here, name)) for name in names]
+    # All of them first: one that is refused must not leave the others pushed.
     for built, verification in ready:
         step.check_verified(built, verification)
     engine = Engine.connect()

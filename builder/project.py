@@ -145,9 +145,9 @@ def load(root: Path) -> Project:
 
 def _problem(error: object) -> str:
     assert isinstance(error, dict)
-    place = [str(part) for part in error["loc"] if part not in ("[key]", "literal['embedded']", "literal['auto']")]
+    place = [str(part) for part in error["loc"] if part != "[key]"]
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         known = Target.model_fields if place[0] == "targets" else ProjectFile.model_fields
         message = f"no such key{did_you_mean(place[-1], known)}"
-    return f"{'.'.join(part for part in place if not part.startswith('function-'))}: {message}"
+    return f"{'.'.join(place)}: {message}"

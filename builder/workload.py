@@ -29,12 +29,12 @@ class Workload:
         top = self._model.max_batch_size
         batches = sorted({min(batch, top) for batch in (*BATCHES, top)}) if top else [1]
         shapes = {self._shapes(size): size for size in reversed(SAMPLE_BYTES)}  # the fixed ones come once
-        for size in sorted(shapes.values()):
+        sizes = sorted(shapes.values())
+        for size in sizes:
+            sample_bytes = self._sample_bytes(size)
             for batch in batches:
                 # A model of large fixed dims still gets one request.
-                if (batch, size) == (1, min(shapes.values())) or batch * self._sample_bytes(
-                    size
-                ) <= REQUEST_BYTES_AT_MOST:
+                if batch * sample_bytes <= REQUEST_BYTES_AT_MOST or (batch, size) == (1, sizes[0]):
                     yield self.request(size, batch)
 
     def mixed(self, count: int) -> list[Tensors]:
@@ -62,7 +62,7 @@ class Workload:
             return self._random.integers(0, 2, shape).astype(bool)
         if kind in "iu":
             # Random bytes: every value of the type, and much faster than drawing numbers one by one.
-            count = int(np.prod(shape)) * spec.dtype.itemsize
+            count = math.prod(shape) * spec.dtype.itemsize
             return np.frombuffer(self._random.bytes(count), spec.dtype).reshape(shape)
         if kind == "f":
             return self._random.standard_normal(shape, np.float32).astype(spec.dtype)

@@ -111,8 +111,7 @@ def failure(progress: BuildProgress) -> BuilderError:
             remedy="pull it by hand to see why (`docker login` may be needed), or name another one in builder.toml",
             detail=[message],
         )
-    lines = [line for line in (*step.log, step.unfinished_line) if line.strip()]
-    return _of_stage(step, lines)
+    return _of_stage(step, step.said)
 
 
 def _of_stage(step: Step, lines: list[str]) -> BuilderError:

@@ -81,25 +81,28 @@ class Engine:
                 remedy="run the command on that machine",
             )
 
+    def find(self, reference: str) -> dict[str, Any] | None:
+        """The engine's description of an image; None where it has none of that name."""
+        try:
+            return dict(self.client.api.inspect_image(reference))
+        except docker.errors.NotFound:
+            return None
+
     def image(self, reference: str) -> dict[str, Any]:
         """The engine's description of an image.
 
         Raises:
             NoImage: it has none of that name.
         """
-        try:
-            return dict(self.client.api.inspect_image(reference))
-        except docker.errors.NotFound:
+        found = self.find(reference)
+        if found is None:
             raise NoImage(
                 f"the engine has no image {reference}", where=reference, remedy="build it, or `docker pull` it"
-            ) from None
+            )
+        return found
 
     def has_image(self, reference: str) -> bool:
-        try:
-            self.client.api.inspect_image(reference)
-        except docker.errors.NotFound:
-            return False
-        return True
+        return self.find(reference) is not None
 
     @contextlib.contextmanager
     def running(self, image: str, **options: Any) -> Iterator[Container]:
@@ -154,25 +157,19 @@ def translated(where: str, failure: type[BuilderError] = MachineError) -> Iterat
         raise NoImage(
             f"the engine has no image {where}", where=where, remedy="build or pull it", detail=[_first_line(error)]
         ) from None
-    except docker.errors.APIError as error:
-        text = error.explanation or str(error)
-        raise engine_failure(str(text), where, failure) from None
-    except requests.exceptions.RequestException as error:
-        raise NoEngine(
-            "the Docker engine stopped answering", where=where, remedy=_START_ENGINE, detail=[_first_line(error)]
-        ) from None
+    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        raise foreign(error, where, failure) or error from None
 
 
-def foreign(error: Exception) -> BuilderError | None:
-    """The error for what the SDK raised where nobody expected it; None for what is not the SDK's."""
+def foreign(
+    error: Exception, where: str = "the engine", failure: type[BuilderError] = MachineError
+) -> BuilderError | None:
+    """The error for what the SDK raised; None for what is not the SDK's."""
     if isinstance(error, docker.errors.APIError):
-        return engine_failure(str(error.explanation or error), "the engine")
+        return engine_failure(str(error.explanation or error), where, failure)
     if isinstance(error, requests.exceptions.RequestException):
         return NoEngine(
-            "the Docker engine stopped answering",
-            where="the engine",
-            remedy=_START_ENGINE,
-            detail=[_first_line(error)],
+            "the Docker engine stopped answering", where=where, remedy=_START_ENGINE, detail=[_first_line(error)]
         )
     if isinstance(error, docker.errors.DockerException):
         return MachineError(

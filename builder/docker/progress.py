@@ -61,6 +61,11 @@ class Step:
         return f"{match['stage']} {match['step']}  {command}"
 
     @property
+    def said(self) -> list[str]:
+        """Its output, the line under way included, without empty lines."""
+        return [line for line in (*self.log, redact(self.unfinished_line)) if line.strip()]
+
+    @property
     def seconds(self) -> float:
         if not self.started:
             return 0.0
@@ -163,7 +168,7 @@ class BuildProgress:
             if step.started and not step.completed and not _UNREMARKABLE.match(step.name)
         ]
         for step in running[-8:]:
-            last = step.unfinished_line.strip() or (step.log[-1].strip() if step.log else "")
+            last = redact(step.unfinished_line).strip() or (step.log[-1].strip() if step.log else "")
             table.add_row(
                 Spinner("dots"),
                 f"{step.seconds:.1f} s",

@@ -19,8 +19,6 @@ from builder.triton import GRPC_PORT, HTTP_PORT, Endpoint, died
 _KILLED = 137
 SHARED_MEMORY = "2g"
 """Python-based backends pass every tensor through it; Docker's default of 64 MiB holds no batch of 8 MiB samples."""
-
-
 _BACKEND_CONFIG = re.compile(r"--backend-config[= ]dali,plugin_libs=(\S+)")
 
 

@@ -71,9 +71,9 @@ def _make(why: str) -> str:
 
 def _digest(engine: Engine, name: str) -> Digest | None:
     """The digest that the engine holds under `name`: a registry's, or that of an image made here; None without one."""
-    if not engine.has_image(name):
+    found = engine.find(name)
+    if found is None:
         return None
-    found = engine.image(name)
     for pinned in found.get("RepoDigests") or ():
         return Digest(pinned.rpartition("@")[2])
     try:

@@ -67,8 +67,8 @@ def _digest(engine: Engine, metadata: Mapping[str, str]) -> str:
     """The engine's ID of what was built: the manifest's digest, or in Docker's older image store the config's."""
     found = [metadata[key] for key in ("containerimage.digest", "containerimage.config.digest") if key in metadata]
     for digest in found:
-        if engine.has_image(digest):
-            return str(engine.image(digest)["Id"])
+        if described := engine.find(digest):
+            return str(described["Id"])
     raise MachineError(
         "the engine does not have the image that was built",
         where=" ".join(found),

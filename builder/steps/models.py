@@ -63,6 +63,7 @@ def check_parts(project: Project, configs: dict[str, Any], parts: Parts) -> None
     """Compares what the models ask for with what was built.
 
     Raises:
+        PipelineMissing: a model of DALI's has nothing to run.
         PluginMissing: a plugin_libs names a file that the image will not have.
         NameMismatch: an input's name is not an external_source's.
     """

@@ -138,7 +138,7 @@ def is_same(got: Array, expected: Array) -> bool:
 
 
 def _first_difference(got: Array, expected: Array) -> int:
-    return next((index for index, (a, b) in enumerate(zip(got.ravel(), expected.ravel(), strict=True)) if a != b), 0)
+    return int(np.argmax((got != expected).ravel()))
 
 
 def _exit_status(server: Server) -> int | None:

@@ -36,6 +36,9 @@ PROJECT_FILES = (
     "plugin",
     "model_repository",
     "embedded",
+    # Of the builder the Dockerfile takes only what runs in the image.
+    "builder/stages",
+    "builder/dali_proto.py",
 )
 
 
@@ -130,18 +133,10 @@ def copy_project(to: Path) -> Path:
         if source.is_dir():
             shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__", "model.dali"))
         else:
-            to.mkdir(parents=True, exist_ok=True)
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, to / name)
     settings = to / "builder.toml"
     settings.write_text(settings.read_text().replace("localhost:5000/mydali", f"localhost:5000/{REPOSITORY}"))
-    # Of the builder the Dockerfile takes only what runs in its stages.
-    for name in ("builder/stages", "builder/dali_proto.py"):
-        source = ROOT / name
-        (to / name).parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, to / name)
     return to
 
 

@@ -15,10 +15,12 @@ import pytest
 import requests.exceptions
 
 from builder import __version__, cli, project
-from builder.artifacts import Image, NegativeControl, Verification
+from builder.artifacts import Image, Verification
 from builder.docker.engine import Engine
 from builder.errors import BuilderError, NoImage, ServerDied
 from builder.steps import smoke
+
+from .records import verification
 
 EXAMPLE = Path(__file__).resolve().parents[2]
 COMMANDS = ["build", "smoke", "push", "up", "down", "base"]
@@ -226,18 +228,7 @@ def saved_image(example: Path) -> Image:
 def verified(monkeypatch: pytest.MonkeyPatch, example: Path) -> Path:
     """A project whose image passed, and an engine that has no container."""
     saved_image(example)
-    Verification(
-        target="embedded",
-        reference="mydali:embedded",
-        digest=DIGEST,
-        passed=True,
-        when="2026-01-02T03:04:05+00:00",
-        seed=1,
-        gpus="",
-        models=(),
-        negative_control=NegativeControl(applicable=True, passed=True, evidence="x"),
-        ready_seconds=1,
-    ).save(project.load(example))
+    verification(DIGEST).save(project.load(example))
 
     class NoContainers:
         def list(self, **_: object) -> list[object]:

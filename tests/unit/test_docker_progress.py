@@ -183,6 +183,12 @@ def test_a_log_is_put_together_from_its_chunks(progress: BuildProgress) -> None:
     assert step.unfinished_line == "la"
 
 
+def test_no_password_is_in_what_a_step_said_not_even_in_its_last_line(progress: BuildProgress) -> None:
+    feed(progress, vertex(COMPILE, COMPILE_NAME, started=STARTED))
+    feed(progress, log(COMPILE, b"http://ann:one@example.com\n\nhttp://ann:two@example.com"))
+    assert progress.steps[COMPILE].said == ["http://***@example.com", "http://***@example.com"]
+
+
 def test_a_character_that_two_chunks_share_is_whole(progress: BuildProgress) -> None:
     first, second = "ä\n".encode()[:1], "ä\n".encode()[1:]
     feed(progress, vertex(COMPILE, COMPILE_NAME, started=STARTED), log(COMPILE, first), log(COMPILE, second))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from builder.artifacts import Image, NegativeControl, Verification
+from builder.artifacts import Image, Verification
 from builder.docker.engine import Engine
 from builder.errors import (
     BuilderError,
@@ -22,34 +22,21 @@ from builder.reference import Digest, Reference
 from builder.registry import Manifest
 from builder.steps import push
 
+from .records import verification
+
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 IMAGE = Image(target="embedded", reference="mydali:embedded", digest=DIGEST, bytes=1, layers=(), seconds=1)
 
 
-def verification(digest: str = DIGEST, passed: bool = True) -> Verification:
-    return Verification(
-        target="embedded",
-        reference="mydali:embedded",
-        digest=digest,
-        passed=passed,
-        when="2026-01-02T03:04:05+00:00",
-        seed=1,
-        gpus="",
-        models=(),
-        negative_control=NegativeControl(applicable=True, passed=True, evidence="x"),
-        ready_seconds=1,
-    )
-
-
 def test_the_image_that_was_verified_may_be_pushed() -> None:
-    assert push.check_verified(IMAGE, verification()) == verification()
+    assert push.check_verified(IMAGE, verification(DIGEST)) == verification(DIGEST)
 
 
 @pytest.mark.parametrize(
     ("record", "what"),
     [
         (None, "no passed verification"),
-        (verification(passed=False), "no passed verification"),
+        (verification(DIGEST, passed=False), "no passed verification"),
         (verification(OTHER), "built again after its verification"),
     ],
 )
