@@ -11,6 +11,13 @@
 ARG TRITON_IMAGE=embedded
 ARG DEBIAN_IMAGE=docker.io/library/debian:12-slim
 
+# What is the same for every project. `python -m builder` gives its own files in place of this stage, so that a project
+# needs none of them.
+FROM scratch AS package
+COPY embedded /embedded
+COPY builder/dali_proto.py /builder/
+COPY builder/stages /builder/stages
+
 
 # ---- embedded: Triton and DALI out of Debian and PyPI alone, in NVIDIA's layout -----------------------------------------
 
@@ -18,15 +25,15 @@ ARG DEBIAN_IMAGE=docker.io/library/debian:12-slim
 FROM ${DEBIAN_IMAGE} AS pip
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install pip
     /run/install/apt python3-pip
 EOF
 
 FROM pip AS embedded-server
-COPY embedded/requirements/triton.txt /requirements/
+COPY --from=package /embedded/requirements/triton.txt /requirements/
 RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=embedded/install,target=/run/install <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
     set -e  # unpack the server
     /run/install/pip --no-deps --target /wheel -r /requirements/triton.txt
     mkdir -p /root-fs/opt/tritonserver/backends
@@ -40,9 +47,9 @@ EOF
 
 FROM pip AS embedded-dali
 ARG DALI_VERSION=1.53.0
-COPY embedded/requirements/dali-${DALI_VERSION}.txt /requirements/dali.txt
+COPY --from=package /embedded/requirements/dali-${DALI_VERSION}.txt /requirements/dali.txt
 RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=embedded/install,target=/run/install <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
     set -e  # install DALI
     /run/install/pip --target /root-fs/opt/tritonserver/backends/dali/wheel/dali -r /requirements/dali.txt
     find /root-fs -exec touch --no-dereference --date=@0 {} +
@@ -51,7 +58,7 @@ EOF
 FROM ${DEBIAN_IMAGE} AS embedded
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install the runtime's packages
     /run/install/apt curl libpython3.11 python3
     useradd --uid 1000 --user-group --create-home triton-server
@@ -59,8 +66,10 @@ RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
 EOF
 COPY --link --from=embedded-dali /root-fs/ /
 COPY --link --from=embedded-server /root-fs/ /
-COPY --link --chmod=755 embedded/nvidia_entrypoint.sh /opt/nvidia/
-COPY --link embedded/backend/ builder/dali_proto.py /opt/tritonserver/backends/dali/
+COPY --link --from=package --chmod=755 /embedded/nvidia_entrypoint.sh /opt/nvidia/
+COPY --link --from=package /embedded/backend/ /builder/dali_proto.py /opt/tritonserver/backends/dali/
+# So that models in Python find NumPy and DALI, as in NVIDIA's image.
+COPY --link --from=package /embedded/dali.pth /usr/local/lib/python3.11/dist-packages/
 ENV PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LD_LIBRARY_PATH=/opt/tritonserver/lib \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -81,13 +90,13 @@ FROM triton AS toolchain
 USER root
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install the compiler
     /run/install/apt g++ python3-pip
 EOF
-COPY embedded/requirements/toolchain.txt /requirements/
+COPY --from=package /embedded/requirements/toolchain.txt /requirements/
 RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=embedded/install,target=/run/install <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
     set -e  # install nvcc and CMake
     /run/install/pip --target /opt/toolchain -r /requirements/toolchain.txt
 EOF
@@ -99,10 +108,13 @@ FROM toolchain AS plugins
 # cmake's lists, separated by semicolons; empty for the default that plugin/CMakeLists.txt documents.
 ARG CUDA_ARCHITECTURES=
 ARG DALI_PLUGIN_CUDA=ON
-COPY plugin /src/plugin
-RUN <<EOF
+# As a pattern, which may match nothing: models of DALI's own operators need no plugin.
+COPY plugi[n] /src/plugin
+RUN --mount=type=bind,from=package,source=/builder/stages/cmake,target=/run/cmake <<EOF
     set -e  # compile the plugins
-    cmake -S /src/plugin -B /build -G Ninja \
+    mkdir -p /plugins
+    [ -d /src/plugin ] || exit 0
+    cmake -S /src/plugin -B /build -G Ninja -DCMAKE_MODULE_PATH=/run/cmake \
         -DDALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA} ${CUDA_ARCHITECTURES:+"-DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"}
     cmake --build /build
     cmake --install /build --strip --prefix /plugins
@@ -113,13 +125,15 @@ USER root
 ENV PYTHONPATH=${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} PYTHONDONTWRITEBYTECODE=1
 COPY --from=plugins /plugins/*.so /root-fs/models/
 COPY model_repository /root-fs/models/
-COPY builder/stages /stages
+COPY --from=package /builder/stages /stages
+# The libraries that the server will load, separated by colons; empty for all of them, by name.
+ARG PLUGIN_LIBS=
 # Pipelines load their plugin from /models, where the server will have it.
 RUN <<EOF
     set -e  # serialize the pipelines
     ln -s /root-fs/models /models
     python3 /stages/serialize.py /models
-    python3 /stages/facts.py /root-fs/models > /facts.json
+    python3 /stages/facts.py /root-fs/models ${PLUGIN_LIBS:+"${PLUGIN_LIBS}"} > /facts.json
     find /root-fs -type d -name __pycache__ -prune -exec rm -r {} +
     chmod -R u=rwX,go=rX /root-fs
     find /root-fs -exec touch --no-dereference --date=@0 {} +
@@ -137,7 +151,8 @@ EXPOSE 8000 8001 8002
 USER 1000:1000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --start-interval=1s \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8000/v2/health/ready"]
-# NVIDIA's backend reads the list of plugins from this flag and from nowhere else.
+# The backend reads the list of plugins from this flag and from nowhere else. It is what plain docker runs; in the place of
+# this line `python -m builder` puts the libraries that were built, and builder.toml's server_args.
 CMD ["tritonserver", "--model-repository=/models", "--backend-config=dali,plugin_libs=/models/libcustomcopy.so"]
 
 
@@ -146,7 +161,7 @@ CMD ["tritonserver", "--model-repository=/models", "--backend-config=dali,plugin
 FROM ${DEBIAN_IMAGE} AS registry
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,source=embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
     set -e  # install the registry
     /run/install/apt curl docker-registry
 EOF

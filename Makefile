@@ -3,12 +3,15 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 ENGINE := python3 setup/engine.py run --
 
-.PHONY: demo test unit lint shell clean help venv
+SECONDS_EACH ?= 150
+
+.PHONY: demo test unit lint fuzz shell clean help venv
 
 help:
 	@echo "make demo    build the shipped example, verify it, push it, serve it, and ask it"
 	@echo "make test    every check and test, those with a real engine included"
 	@echo "make unit    the checks and tests that need no engine"
+	@echo "make fuzz    ten minutes of hostile input for everything that reads files (SECONDS_EACH=150)"
 	@echo "make shell   a shell in which python -m builder and docker work, whatever the machine has"
 	@echo "make clean   remove what was set up and built here, and the engine that was installed for it"
 
@@ -26,6 +29,10 @@ lint: venv
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
+fuzz: venv
+	for harness in tests/fuzz/fuzz_*.py; do PYTHONPATH=. $(PYTHON) $$harness --seconds $(SECONDS_EACH) || exit 1; done
+	FUZZ_SECONDS=$(SECONDS_EACH) $(PYTHON) -m pytest -q tests/unit/test_fuzz_cli.py
+
 # How the shell's last command ended is no failure of make's; that the setup failed is.
 shell: venv
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(ENGINE) sh -c ' \
@@ -34,7 +41,7 @@ shell: venv
 
 clean:
 	python3 setup/engine.py clean
-	rm -rf $(VENV) .builder .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .builder .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Not a file's rule: the script itself tells, and soon, whether there is anything to do.
 venv:

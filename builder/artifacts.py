@@ -9,8 +9,9 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from builder import sources
 from builder.errors import NothingBuilt
-from builder.project import Project
+from builder.project import Project, Target
 
 
 class Artifact(BaseModel):
@@ -59,6 +60,17 @@ class Artifact(BaseModel):
         (project.state / target / cls.file_name).unlink(missing_ok=True)
 
 
+class Operator(BaseModel):
+    """An operator that a plugin registers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """DALI's, such as CustomCopy."""
+    devices: tuple[str, ...]
+    """Of "cpu", "gpu" and "mixed"."""
+
+
 class Plugin(BaseModel):
     """A compiled plugin library, as the image has it."""
 
@@ -68,19 +80,12 @@ class Plugin(BaseModel):
     """Where the image has it, such as /models/libcustomcopy.so."""
     sha256: str
     bytes: int
-    gpu: bool
-    """Whether it has code for GPUs."""
-
-
-class Pipeline(BaseModel):
-    """What a serialized pipeline says of itself."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    version: str
-    inputs: tuple[str, ...]
-    """The names of its external sources."""
+    operators: tuple[Operator, ...]
+    """Found by loading it in the image."""
+    demands: dict[str, str]
+    """The highest version that its symbols need of each family, such as {"DALI": "1.53.0", "GLIBC": "2.34"}."""
+    architectures: tuple[str, ...]
+    """What its GPU code is for, as nvcc names it: sm_90 is machine code, compute_120 is PTX. Empty without GPU code."""
 
 
 class Parts(Artifact):
@@ -91,8 +96,25 @@ class Parts(Artifact):
 
     triton_version: str
     dali_version: str
+    glibc: str
+    """The C library of the base, such as 2.36."""
+    glibcxx: str
+    """The newest GLIBCXX that the base's libstdc++ has, such as 3.4.30."""
     plugins: tuple[Plugin, ...]
-    pipelines: tuple[Pipeline, ...]
+    plugin_sources: str
+    """The digest of plugin/ that they were compiled from, as `builder.sources.digest` gives it."""
+    built_as: Target
+    """What builder.toml said of the target."""
+
+    @classmethod
+    def current(cls, project: Project, target: str) -> Self | None:
+        """As `find`, but None also where plugin/ or the target has changed since, so that a build would make others."""
+        parts = cls.find(project, target)
+        same = parts and (parts.built_as, parts.plugin_sources) == (
+            project.targets.get(target),
+            sources.digest(project.plugin_folder),
+        )
+        return parts if same else None
 
 
 class Layer(BaseModel):
@@ -135,12 +157,21 @@ class VerifiedModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    version: str
     oracle: str
+    """As builder.toml has it."""
+    values_compared: bool
+    """False where no oracle knew them: types and shapes alone were."""
+    rtol: float
+    atol: float
+    """With rtol, 0 means byte for byte."""
     requests: int
-    """All of them answered, every byte as the oracle has it."""
+    """All of them answered rightly."""
+    left_out: int
+    """Further ones that there was no time for."""
     latency_ms: Latency
     requests_per_second: float
-    """32 at once, of many sizes."""
+    """32 at once, one sample of 1 KiB each where the model leaves that open."""
 
 
 class NegativeControl(BaseModel):

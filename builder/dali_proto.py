@@ -17,7 +17,12 @@ _Field = descriptor_pb2.FieldDescriptorProto
 _STRING, _INT64, _INT32 = _Field.TYPE_STRING, _Field.TYPE_INT64, _Field.TYPE_INT32
 # message: {field: (number, type or the name of a message, repeated)}
 _MESSAGES: dict[str, dict[str, tuple[int, Any, bool]]] = {
-    "Argument": {"name": (1, _STRING, False), "ints": (4, _INT64, True), "strings": (7, _STRING, True)},
+    "Argument": {
+        "name": (1, _STRING, False),
+        "ints": (4, _INT64, True),
+        "strings": (5, _STRING, True),
+        "elements": (7, "Argument", True),  # of a list
+    },
     "InputOutput": {
         "name": (1, _STRING, False),
         "device": (2, _STRING, False),
@@ -39,6 +44,11 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any, bool]]] = {
     },
 }
 _SOURCES = ("ExternalSource", "_ExternalSource")
+# DALIDataType, in the order of its numbers, in Triton's words.
+_TYPES = (
+    "TYPE_UINT8", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INT8", "TYPE_INT16", "TYPE_INT32", "TYPE_INT64",
+    "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_BOOL",
+)  # fmt: skip
 
 
 def _message_class() -> Any:
@@ -70,7 +80,11 @@ def parse(data: bytes) -> Any:
     """
     try:
         pipeline = _message_class().FromString(data)
-    except message.DecodeError as error:
+        # Names of garbage are no text: bytes to one implementation of protobuf, an exception to another.
+        names = [each.name for each in (*pipeline.op, *pipeline.pipe_outputs)]
+        if not all(isinstance(name, str) for name in (*names, *(operator.inst_name for operator in pipeline.op))):
+            raise ValueError("not a serialized DALI pipeline (a name in it is no text)")
+    except (message.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a serialized DALI pipeline ({error})") from None
     if not pipeline.pipe_outputs:
         raise ValueError("not a serialized DALI pipeline (it has no output)")
@@ -79,4 +93,25 @@ def parse(data: bytes) -> Any:
 
 def external_sources(pipeline: Any) -> list[Any]:
     """The operators of a PipelineDef that a request feeds by name."""
-    return [op for op in pipeline.op if op.name in _SOURCES or op.name.startswith("inputs__")]
+    return [op for op in pipeline.op if op.name in _SOURCES or "inputs" in op.name.split("__")[:-1]]
+
+
+def argument(operator: Any, name: str) -> Any:
+    """The value of an OpDef's argument: a number, a string, a list of them, or None where it has none."""
+    for each in operator.args:
+        if each.name == name:
+            elements = [value for element in each.elements for value in _values(element)]
+            return elements if each.elements else next(iter(_values(each)), None)
+    return None
+
+
+def _values(each: Any) -> list[Any]:
+    try:
+        return [*each.ints, *(value for value in each.strings if isinstance(value, str))]
+    except UnicodeDecodeError:  # a file name that is no text
+        return []
+
+
+def triton_type(number: int | None) -> str | None:
+    """Triton's name of a DALIDataType; None for a type that it lacks, or that is not declared."""
+    return _TYPES[number] if number is not None and 0 <= number < len(_TYPES) else None

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from builder.findings import Finding
+from builder.findings import errors as wrong
+
 
 class BuilderError(Exception):
     """Something that the user can mend.
@@ -17,7 +20,7 @@ class BuilderError(Exception):
         detail: lines that show it, such as a compiler's own messages.
     """
 
-    code: ClassVar[str] = "failed"
+    code: str = "failed"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "", detail: Sequence[str] = ()) -> None:
@@ -61,28 +64,24 @@ class BadReference(ProjectError):
     code = "reference-invalid"
 
 
-class BadConfig(ProjectError):
-    """A config.pbtxt that Triton could not read."""
-
-    code = "config-invalid"
-
-
 class BadUsage(ProjectError):
     """Arguments that do not go together."""
 
     code = "usage"
 
 
-class PluginMissing(ProjectError):
-    """A model asks for a library that the image will not have."""
+class CheckFailed(ProjectError):
+    """`check` found errors; the code, the place and the remedy are those of the first."""
 
-    code = "plugin-missing"
+    code = "check-failed"
 
-
-class PluginUnlisted(ProjectError):
-    """The image's command does not name a plugin that a model needs."""
-
-    code = "plugin-unlisted"
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        first, *others = wrong(findings)
+        more = f" (and {len(others)} more)" if others else ""
+        super().__init__(first.what + more, where=str(first.place), remedy=first.remedy, detail=first.detail)
+        self.code = first.code
+        self.findings = tuple(findings)
+        self.partial = {"findings": [each.as_json() for each in findings]}
 
 
 class PipelineMissing(ProjectError):
@@ -91,16 +90,34 @@ class PipelineMissing(ProjectError):
     code = "pipeline-missing"
 
 
-class NameMismatch(ProjectError):
-    """config.pbtxt and the pipeline disagree on the inputs."""
+class SignatureUnknown(ProjectError):
+    """A pipeline does not declare what its configuration needs."""
 
-    code = "input-name-mismatch"
+    code = "signature-unknown"
 
 
 class NothingBuilt(ProjectError):
     """A command needs what an earlier one leaves behind."""
 
     code = "nothing-built"
+
+
+class GoldenInvalid(ProjectError):
+    """A file of golden arrays does not fit its model, or cannot be read."""
+
+    code = "golden-invalid"
+
+
+class OracleMissing(ProjectError):
+    """builder.toml names a file or a function that is not there."""
+
+    code = "oracle-missing"
+
+
+class OracleModelUnknown(ProjectError):
+    """builder.toml says how to verify a model that the server does not have."""
+
+    code = "oracle-model-unknown"
 
 
 # The machine.
@@ -233,6 +250,24 @@ class InferenceFailed(VerificationError):
     """The server refused a request that it must serve."""
 
     code = "inference-failed"
+
+
+class RequestRefused(InferenceFailed):
+    """The server answered a request with an error of its own."""
+
+    code = "request-refused"
+
+
+class OracleFailed(VerificationError):
+    """The user's own function raised, or returned what cannot be an answer."""
+
+    code = "oracle-failed"
+
+
+class CauseUnknown(VerificationError):
+    """The server failed, and nothing in its log is known."""
+
+    code = "cause-unknown"
 
 
 class NegativeControlServed(VerificationError):

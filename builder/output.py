@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from builder.artifacts import Image, Parts, Pushed, Verification
-from builder.errors import BuilderError
+from builder.catalogue import Severity
+from builder.errors import BuilderError, CheckFailed
+from builder.findings import Finding, errors, ordered
 
 
 def _stderr() -> Console:
@@ -33,25 +36,76 @@ class Output:
         """For what is of interest only while it happens."""
         return Console(stderr=True, quiet=True) if self.quiet else self.console
 
+    def document(self, document: Mapping[str, Any]) -> None:
+        """One JSON document on stdout."""
+        print(json.dumps(document))
+
+    def show(self, found: Sequence[Finding]) -> None:
+        """Findings, as a person reads them."""
+        for each in found:
+            print_finding(each, self.console)
+
     def result(self, document: Mapping[str, Any], lines: tuple[str, ...] = ()) -> None:
         """The command's result: the document, or for people who want none, `lines`."""
-        for line in (json.dumps(document),) if self.json else lines:
-            print(line)
+        if self.json:
+            self.document(document)
+        else:
+            for line in lines:
+                print(line)
+
+    def findings(self, found: Sequence[Finding]) -> None:
+        """Shows what matters less than an error.
+
+        Raises:
+            CheckFailed: there is an error among them; it brings the others along.
+        """
+        if errors(found):
+            raise CheckFailed(ordered(found))
+        for each in ordered(found):
+            print_finding(each, self.progress)
 
     def error(self, error: BuilderError) -> None:
         """A failure, in full on stderr and as the document on stdout."""
-        print_error(error, self.console)
+        if isinstance(error, CheckFailed):
+            for each in error.findings:
+                print_finding(each, self.console)
+        else:
+            print_error(error, self.console)
         if self.json:
             self.result({**error.partial, "error": error.as_json()})
 
 
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
+
+
+def print_finding(found: Finding, console: Console) -> None:
+    """As an error is shown, with its severity."""
+    where = str(found.place) + (f" (target {found.target})" if found.target else "")
+    _print(
+        str(found.severity), _STYLES[found.severity], found.code, found.what, where, found.remedy, found.detail, console
+    )
+
+
 def print_error(error: BuilderError, console: Console) -> None:
     """What is wrong, where, how to mend it, and the lines that show it."""
-    console.print(f"[bold red]error[/] [dim]{error.code}[/]  {escape(error.what)}", soft_wrap=True)
-    for name, text in (("where", error.where), ("remedy", error.remedy)):
+    _print("error", _STYLES[Severity.ERROR], error.code, error.what, error.where, error.remedy, error.detail, console)
+
+
+def _print(
+    kind: str,
+    style: str,
+    code: str,
+    what: str,
+    where: str,
+    remedy: str,
+    detail: Sequence[str],
+    console: Console,
+) -> None:
+    console.print(f"[{style}]{kind}[/] [dim]{code}[/]  {escape(what)}", soft_wrap=True)
+    for name, text in (("where", where), ("remedy", remedy)):
         if text:
             console.print(f"  [bold]{name:>6}[/]  {escape(text)}", soft_wrap=True)
-    for line in error.detail:
+    for line in detail:
         console.print(f"  [dim]{'|':>6}[/]  {escape(line)}", soft_wrap=True)
 
 
@@ -59,7 +113,7 @@ def images(built: list[Image], parts: Mapping[str, Parts], console: Console) -> 
     """What went into each image, and a table of its layers."""
     for image in built:
         for plugin in parts[image.target].plugins:
-            has = "operators for CPU and GPU" if plugin.gpu else "operators for the CPU only"
+            has = ", ".join(f"{each.name} ({', '.join(each.devices)})" for each in plugin.operators) or "no operator"
             console.print(f"{plugin.path}: {has}, compiled against DALI {parts[image.target].dali_version}")
         table = Table(box=None, padding=(0, 2), title=f"{image.reference}  {image.digest[:19]}", title_justify="left")
         table.add_column("layer", style="dim")
@@ -99,5 +153,6 @@ def size(count: float) -> str:
 
 
 def is_json_wanted() -> bool:
-    """Whether --json is on the command line, also when the rest of it cannot be read."""
-    return "--json" in sys.argv[1:]
+    """Whether JSON is asked for on the command line, also when the rest of it cannot be read."""
+    given = sys.argv[1:]
+    return "--json" in given or "--format=json" in given or ("--format", "json") in itertools.pairwise(given)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from builder.errors import BadReference, BadUsage, ProjectError, ProjectMissing, did_you_mean
+from builder import releases, settings
+from builder.errors import BadReference, BadUsage, CheckFailed, did_you_mean
+from builder.findings import Finding, Place, ordered
 from builder.reference import Reference
+from builder.settings import FILE_NAME, Settings
 
-FILE_NAME = "builder.toml"
+__all__ = ["AUTO", "EMBEDDED", "FILE_NAME", "Model", "Project", "ProjectFile", "Target", "load"]
+
 EMBEDDED = "embedded"
 AUTO = "auto"
+DEFAULT_DALI = "1.53.0"
+MODELS = "/models"
+"""The model repository in the image; libraries lie beside the models."""
 
 
 def _reference(text: str) -> str:
@@ -27,6 +35,11 @@ def _reference(text: str) -> str:
 
 
 ReferenceText = Annotated[str, AfterValidator(_reference)]
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+Library = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$")]
+Architecture = Annotated[str, Field(pattern=r"^\d{2,3}[af]?(-real|-virtual)?$")]
+Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 
 
 class _Table(BaseModel):
@@ -37,23 +50,63 @@ class Target(_Table):
     """One image: which Triton, which DALI, which GPUs."""
 
     triton_image: ReferenceText = Field(
-        EMBEDDED, description="NVIDIA's image, or 'embedded' for the one out of Debian and PyPI"
+        EMBEDDED, description="the base: NVIDIA's image, or 'embedded' for the one out of Debian and PyPI"
     )
-    dali: str | None = Field(None, pattern=r"^\d+\.\d+\.\d+$", description="DALI's version, of the embedded base only")
-    cuda_architectures: tuple[str, ...] = Field((), description="as CMake writes them, such as '90-real'")
+    dali: Version | None = Field(
+        None,
+        description=f"DALI's version: of the embedded base, which is {DEFAULT_DALI} otherwise; for other bases what "
+        "they are known to hold, and only needed where the table of Triton's releases does not have it",
+    )
+    cuda_architectures: tuple[Architecture, ...] = Field(
+        (), description="the GPUs to compile for, as CMake writes them, such as '90-real'; empty for the usual ones"
+    )
     cuda: Literal["AUTO", "ON", "OFF"] = Field("ON", description="OFF compiles operators for the CPU alone")
+    platform: Literal["linux/amd64", "linux/arm64"] = Field("linux/amd64", description="of the image")
 
     @property
     def is_embedded(self) -> bool:
         return self.triton_image == EMBEDDED
 
+    @property
+    def dali_version(self) -> str | None:
+        """The DALI that the plugin will meet; None where nobody knows before the base is there."""
+        if self.dali:
+            return self.dali
+        return DEFAULT_DALI if self.is_embedded else releases.dali_of(Reference.parse(self.triton_image))
+
+
+class Model(_Table):
+    """How a model is verified."""
+
+    oracle: str = Field(
+        "signature",
+        pattern=r"^(signature|identity|.+\.npz|.+\.py:[A-Za-z_]\w*)$",
+        description="what says which answer is right: 'identity' (the output is the input), a file of golden arrays "
+        "(FILE.npz), a function (FILE.py:NAME), or 'signature' for nothing but the right names, types and shapes",
+    )
+    rtol: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="relative tolerance; with atol, 0 means byte for byte"
+    )
+    atol: float = Field(0.0, ge=0, allow_inf_nan=False, description="absolute tolerance")
+
 
 class ProjectFile(_Table):
     """The keys of builder.toml."""
 
-    repository: ReferenceText
-    tag: str = Field("latest", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
-    targets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Target] = Field(min_length=1)
+    repository: ReferenceText = Field(description="where images are pushed: HOST/PATH")
+    tags: tuple[Tag, ...] = Field(("latest",), min_length=1, description="the tags of the first target's image")
+    targets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Target] = Field(
+        min_length=1,
+        description="the images to build",
+        json_schema_extra={"additionalProperties": False},  # pydantic's schema takes other names, pydantic does not
+    )
+    plugins: tuple[Library, ...] = Field(
+        (),
+        description="the libraries that the server loads, in this order: NAME for /models/libNAME.so; "
+        "empty for all that plugin/ makes, by name",
+    )
+    models: dict[str, Model] = Field({}, description="how each model is verified")
+    server_args: tuple[str, ...] = Field((), description="more arguments for tritonserver")
     debian_image: ReferenceText = Field(
         AUTO, description="the Debian under the embedded base; 'auto' pulls Docker Hub's or makes one"
     )
@@ -61,9 +114,14 @@ class ProjectFile(_Table):
 
 
 class Project(ProjectFile):
-    """A plugin, its models, and the images that they go into."""
+    """Plugins, models, and the images that they go into."""
 
     root: Path
+    _given: Settings = PrivateAttr(default_factory=Settings)
+
+    def place(self, *key: str) -> Place:
+        """Where a value was given, or else the table that it would be in."""
+        return self._given.place(key)
 
     @cached_property
     def home(self) -> Reference:
@@ -76,19 +134,40 @@ class Project(ProjectFile):
         return self.root / ".builder"
 
     @property
-    def models(self) -> Path:
+    def repository_folder(self) -> Path:
+        """The models' sources."""
         return self.root / "model_repository"
+
+    @property
+    def plugin_folder(self) -> Path:
+        """The plugins' sources; a project whose models need none has no such folder."""
+        return self.root / "plugin"
+
+    @property
+    def name(self) -> str:
+        """The last part of the repository."""
+        return self.home.path.rsplit("/", 1)[-1]
 
     def local_name(self, target: str) -> str:
         """The name of the target's image in the engine, before any push."""
-        return f"{self.home.path.rsplit('/', 1)[-1]}:{target}"
+        return f"{self.name}:{target}"
 
-    def pushed_as(self, target: str) -> Reference:
-        """The default reference of a push: the first target gets the plain tag, the others carry their names."""
-        tag = self.home.tag or self.tag
-        return self.home.with_tag(tag if target == next(iter(self.targets)) else f"{tag}-{target}")
+    def pushed_as(self, target: str) -> tuple[Reference, ...]:
+        """The default references of a push: the first target gets the plain tags, the others carry their names."""
+        tags = (self.home.tag,) if self.home.tag else self.tags
+        suffix = "" if target == next(iter(self.targets)) else f"-{target}"
+        return tuple(self.home.with_tag(tag + suffix) for tag in tags)
 
-    def select(self, names: tuple[str, ...]) -> dict[str, Target]:
+    def verification(self, model: str) -> Model:
+        """How a model is verified, whether builder.toml has a word about it or not."""
+        return self.models.get(model, _UNTOLD)
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The paths in the image of the libraries that builder.toml names; empty for all that there are."""
+        return tuple(f"{MODELS}/lib{name}.so" for name in self.plugins)
+
+    def select(self, names: Sequence[str]) -> dict[str, Target]:
         """The targets of these names; the first one for none, all of them for 'all'.
 
         Raises:
@@ -108,46 +187,80 @@ class Project(ProjectFile):
         return {name: self.targets[name] for name in names}
 
 
-def load(root: Path) -> Project:
-    """Reads the project in `root`; DEBIAN_IMAGE in the environment overrides `debian_image`.
+_UNTOLD = Model.model_validate({})
+
+
+def load(root: Path, given: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> Project:
+    """Reads the project in `root`.
+
+    Args:
+        given: `--set` options, each KEY=VALUE.
+        environment: its TRITON_DALI_BUILDER_* variables override the file, and `given` overrides both.
 
     Raises:
         ProjectMissing: there is no builder.toml.
-        ProjectError: it is wrong; the detail has a line for each problem.
+        CheckFailed: it is wrong; a finding for each problem.
+        BadUsage: an option is not KEY=VALUE.
     """
-    path = root / FILE_NAME
+    return validated(root, settings.read(root, given, environment))
+
+
+def validated(root: Path, given: Settings) -> Project:
+    """The project that the settings stand for. Raises CheckFailed."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ProjectMissing(
-            f"there is no {FILE_NAME} here",
-            where=str(root.resolve()),
-            remedy="go to the project, or name it with -C DIR",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{FILE_NAME} cannot be read: {error}", where=str(path)) from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError(f"{FILE_NAME} is not TOML: {error}", where=str(path), remedy="mend that line") from None
-    if override := os.environ.get("DEBIAN_IMAGE"):
-        values["debian_image"] = override
-    try:
-        return Project(root=root.resolve(), **dict(ProjectFile.model_validate(values)))
+        project = Project(root=root.resolve(), **dict(ProjectFile.model_validate(given.values)))
+        project._given = given
+        return project
     except ValidationError as error:
-        raise ProjectError(
-            f"{FILE_NAME} has {error.error_count()} problem{'s' * (error.error_count() > 1)}",
-            where=str(path),
-            remedy="mend what is listed",
-            detail=[_problem(each) for each in error.errors()],
-        ) from None
+        raise CheckFailed(ordered(_findings(error, given))) from None
 
 
-def _problem(error: object) -> str:
-    assert isinstance(error, dict)
-    place = [str(part) for part in error["loc"] if part != "[key]"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        known = Target.model_fields if place[0] == "targets" else ProjectFile.model_fields
-        message = f"no such key{did_you_mean(place[-1], known)}"
-    return f"{'.'.join(place)}: {message}"
+def _findings(error: ValidationError, given: Settings) -> Iterator[Finding]:
+    meant = {
+        (
+            *problem["loc"][:-1],
+            *difflib.get_close_matches(str(problem["loc"][-1]).lower(), _keys(problem["loc"][:-1]), 1),
+        )
+        for problem in error.errors()
+        if problem["type"] == "extra_forbidden"
+    }
+    for problem in error.errors():
+        if problem["type"] == "missing" and problem["loc"] in meant:
+            continue  # it is there, under a name that is told
+        # An invalid name of a table is reported at (…, name, "[key]").
+        key = tuple(str(part) for part in problem["loc"] if part != "[key]")
+        name, place, kind = ".".join(key), given.place(key), problem["type"]
+        message = problem["msg"].removeprefix("Value error, ")
+        if kind == "extra_forbidden":
+            known = list(_keys(key[:-1]))
+            hint = did_you_mean(key[-1], known)
+            yield Finding("key-unknown", f"{name}: no such key{hint}", place, f"choose among {', '.join(known)}")
+        elif kind == "missing":
+            yield Finding(
+                "key-missing", f"{name} is missing", place, f"add {key[-1]} = ..., as `builder schema` describes it"
+            )
+        else:
+            yield Finding("value-invalid", f"{name}: {message[:1].lower()}{message[1:]}", place, "mend the value")
+
+
+def _keys(table: Sequence[str | int]) -> Sequence[str]:
+    """The keys that a table may have."""
+    kinds: dict[str, type[_Table]] = {"targets": Target, "models": Model}
+    return list((kinds[str(table[0])] if table else ProjectFile).model_fields)
+
+
+def described(given: Settings) -> Iterator[tuple[str, Any, str]]:
+    """Every value of the project as (key, value, where it comes from), defaults included."""
+    whole = ProjectFile.model_validate(given.values)
+    for name in ProjectFile.model_fields:
+        value = getattr(whole, name)
+        if isinstance(value, dict):
+            for entry, table in value.items():
+                for key, inner in table.model_dump(mode="json").items():
+                    yield f"{name}.{entry}.{key}", inner, _origin((name, entry, key), given)
+        else:
+            yield name, list(value) if isinstance(value, tuple) else value, _origin((name,), given)
+
+
+def _origin(key: tuple[str, ...], given: Settings) -> str:
+    return str(given.places.get(key, "default"))

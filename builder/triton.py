@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +18,8 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from rich.text import Text
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-from builder.errors import InferenceFailed, NotReady, ServerDied
+from builder.errors import InferenceFailed, NotReady, RequestRefused, ServerDied
+from builder.symptoms import Diagnosis, diagnose
 
 Array = npt.NDArray[Any]
 Tensors = dict[str, Array]
@@ -53,6 +53,13 @@ class ModelSpec:
     max_batch_size: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    version: str = ""
+    """Empty for the one that the server chooses."""
+
+    @property
+    def title(self) -> str:
+        """NAME/VERSION, as in the model repository."""
+        return f"{self.name}/{self.version}" if self.version else self.name
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,12 @@ def wait_until_ready(endpoint: Endpoint, server: Server, *, timeout: float, wher
 def died(server: Server, status: int, where: str, when: str = "before it was ready") -> ServerDied:
     """The error for a server that ended, with what its log means."""
     lines = server.log()
-    meaning = explain(lines)
+    meaning = explain(lines, status)
     return ServerDied(
         f"the server stopped with exit status {status} {when}" + (f": {meaning.what}" if meaning else ""),
         where=where,
         remedy=meaning.remedy if meaning else "see the last lines of its log",
-        detail=meaning.evidence if meaning else last_words(lines),
+        detail=(meaning and meaning.evidence) or last_words(lines),
     )
 
 
@@ -119,17 +126,22 @@ def last_words(lines: Sequence[str], count: int = 20) -> list[str]:
 
 
 def models(endpoint: Endpoint) -> list[ModelSpec]:
-    """Every model that is ready, with the configuration that the server completed."""
+    """Every version of every model that is ready, with the configuration that the server completed."""
     with (
         _translated("repository", "grpc"),
         contextlib.closing(tritonclient.grpc.InferenceServerClient(endpoint.grpc)) as client,
     ):
         index = client.get_model_repository_index()
-        names = sorted({model.name for model in index.models if model.state == "READY"})
-        return [_spec(client.get_model_config(name).config) for name in names]
+        ready = {(each.name, each.version) for each in index.models if each.state == "READY"}
+        return [
+            specification(client.get_model_config(name, version).config, version)
+            for name, version in sorted(ready, key=lambda each: (each[0], len(each[1]), each[1]))  # 2 before 10
+        ]
 
 
-def _spec(config: Any) -> ModelSpec:
+def specification(config: Any, version: str = "") -> ModelSpec:
+    """The signature in a ModelConfig, as the server gives it or as config.pbtxt has it."""
+
     def tensors(described: Any) -> tuple[TensorSpec, ...]:
         from tritonclient.grpc import model_config_pb2
 
@@ -138,7 +150,7 @@ def _spec(config: Any) -> ModelSpec:
             for each in described
         )
 
-    return ModelSpec(config.name, config.max_batch_size, tensors(config.input), tensors(config.output))
+    return ModelSpec(config.name, config.max_batch_size, tensors(config.input), tensors(config.output), version)
 
 
 def _datatype(name: str) -> str:
@@ -168,8 +180,8 @@ class _TritonClient:
         self._pool = ThreadPoolExecutor(at_once)
 
     def infer(self, model: ModelSpec, inputs: Tensors) -> Tensors:
-        with _translated(model.name, self.protocol):
-            result = self._infer(model.name, self._inputs(model, inputs))
+        with _translated(model.title, self.protocol):
+            result = self._infer(model, self._inputs(model, inputs))
             return {spec.name: result.as_numpy(spec.name) for spec in model.outputs}
 
     def infer_many(self, model: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
@@ -180,7 +192,7 @@ class _TritonClient:
         # Not waited for: a request that hangs ends with its server.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _infer(self, model: str, inputs: list[Any]) -> Any:
+    def _infer(self, model: ModelSpec, inputs: list[Any]) -> Any:
         raise NotImplementedError
 
     def _inputs(self, model: ModelSpec, values: Tensors) -> list[Any]:
@@ -200,11 +212,11 @@ class HttpClient(_TritonClient):
         self._endpoint = endpoint
         self._local = threading.local()
 
-    def _infer(self, model: str, inputs: list[Any]) -> Any:
+    def _infer(self, model: ModelSpec, inputs: list[Any]) -> Any:
         if not hasattr(self._local, "client"):
             address = self._endpoint.http
             self._local.client = tritonclient.http.InferenceServerClient(address, network_timeout=_ANSWER_SECONDS)
-        return self._local.client.infer(model, inputs)
+        return self._local.client.infer(model.name, inputs, model_version=model.version)
 
 
 class GrpcClient(_TritonClient):
@@ -218,8 +230,8 @@ class GrpcClient(_TritonClient):
         super().close()
         self._client.close()
 
-    def _infer(self, model: str, inputs: list[Any]) -> Any:
-        return self._client.infer(model, inputs, client_timeout=_ANSWER_SECONDS)
+    def _infer(self, model: ModelSpec, inputs: list[Any]) -> Any:
+        return self._client.infer(model.name, inputs, model_version=model.version, client_timeout=_ANSWER_SECONDS)
 
 
 @contextlib.contextmanager
@@ -237,7 +249,7 @@ def _translated(model: str, protocol: str) -> Iterator[None]:
     try:
         yield
     except InferenceServerException as error:
-        raise InferenceFailed(
+        raise RequestRefused(
             f"model {model!r} refused a request over {protocol}",
             where=f"model {model}",
             remedy="see the server's message",
@@ -252,83 +264,6 @@ def _translated(model: str, protocol: str) -> Iterator[None]:
         ) from None
 
 
-@dataclass(frozen=True)
-class Meaning:
-    """What a line of the server's log means."""
-
-    what: str
-    remedy: str
-    evidence: tuple[str, ...]
-
-
-_Describe = Callable[[re.Match[str]], tuple[str, str]]
-# The first that matches counts: causes before their consequences.
-_MEANINGS: tuple[tuple[str, _Describe], ...] = (
-    (
-        r"version [`']DALI_([\d.]+)' not found",
-        lambda m: (
-            f"the plugin was compiled against DALI {m[1]}, which is not the image's",
-            "build the image again: the plugin is then compiled against its DALI",
-        ),
-    ),
-    (
-        r"Fail(?:ed|ure) to load (?:plugin libs|library|plugin)[^\n]*?(/\S+\.so)\b",
-        lambda m: (
-            f"the plugin {m[1]} could not be loaded",
-            "see the loader's message; the library must be in the image, readable, and listed in "
-            "--backend-config=dali,plugin_libs=",
-        ),
-    ),
-    (
-        r"(?:No schema found for operator|Schema for operator) [\"'](\w+)[\"']",
-        lambda m: (
-            f"no loaded plugin registers the operator {m[1]}",
-            "list its library in plugin_libs and in --backend-config=dali,plugin_libs=",
-        ),
-    ),
-    (
-        r"Operator [\"'](\w+)[\"'] already registered",
-        lambda m: (f"two libraries register the operator {m[1]}", "remove one of them from plugin_libs"),
-    ),
-    (
-        r"contains config for (\S+) but such input is not present",
-        lambda m: (
-            f"the pipeline has no external_source named {m[1]}",
-            "give the input in config.pbtxt and the external_source the same name",
-        ),
-    ),
-    (
-        r"Failed to load model file",
-        lambda _: (
-            "a serialized pipeline is missing or damaged",
-            "build the image again; see whether the model's version folder has model.dali",
-        ),
-    ),
-    (
-        r"instance group .* specifies invalid or unsupported gpu id|cudaErrorInsufficientDriver|no CUDA-capable device",
-        lambda _: (
-            "the model wants a GPU and there is none",
-            "run with --gpus all, or set the model's instance_group to KIND_CPU",
-        ),
-    ),
-    (
-        r"Failed to increase the shared memory pool size|No space left on device.*shm|/dev/shm",
-        lambda _: ("the container's shared memory is too small", "start the container with --shm-size=1g or more"),
-    ),
-    (
-        r"Text-format|failed to read text proto|Error parsing text-format",
-        lambda _: ("a config.pbtxt cannot be read", "mend the line that is named"),
-    ),
-)
-
-
-def explain(lines: Sequence[str]) -> Meaning | None:
-    """What the log of a server that failed means; None for what is not known."""
-    text = "\n".join(lines)
-    for pattern, describe in _MEANINGS:
-        match = re.search(pattern, text)
-        if match:
-            what, remedy = describe(match)
-            evidence = [line.strip() for line in lines if re.search(pattern, line)]
-            return Meaning(what, remedy, tuple(evidence[:3]) or (match[0],))
-    return None
+def explain(lines: Sequence[str], status: int | None = None) -> Diagnosis | None:
+    """The first cause that the log of a server that failed shows; None for what is not known."""
+    return next(iter(diagnose(lines, status=status)), None)

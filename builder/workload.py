@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,29 +12,36 @@ KIB, MIB = 1 << 10, 1 << 20
 SAMPLE_BYTES = (1, 2, 3, 255, KIB, 64 * KIB + 1, MIB, 8 * MIB)
 BATCHES = (1, 2, 7, 32)
 REQUEST_BYTES_AT_MOST = 64 * MIB
+Size = tuple[int, int]
+"""About how many bytes a sample has, and how many samples a request has."""
 _FREE_INNER_DIM = 3
 _STRING_BYTES = 64
 
 
 class Workload:
-    """Requests for one model; the same seed gives the same requests."""
+    """Requests for one model; the same seed gives the same requests, if they are asked for in the same order."""
 
     def __init__(self, model: ModelSpec, seed: int) -> None:
         self._model = model
         self._random = np.random.default_rng(seed)
 
-    def sweep(self) -> Iterator[Tensors]:
-        """Every sample size with every batch size that the model takes and 64 MiB a request allow."""
-        top = self._model.max_batch_size
-        batches = sorted({min(batch, top) for batch in (*BATCHES, top)}) if top else [1]
-        shapes = {self._shapes(size): size for size in reversed(SAMPLE_BYTES)}  # the fixed ones come once
-        sizes = sorted(shapes.values())
-        for size in sizes:
-            sample_bytes = self._sample_bytes(size)
-            for batch in batches:
-                # A model of large fixed dims still gets one request.
-                if batch * sample_bytes <= REQUEST_BYTES_AT_MOST or (batch, size) == (1, sizes[0]):
-                    yield self.request(size, batch)
+    def sweep(self) -> tuple[list[Size], list[Size]]:
+        """Every sample size with every batch size that the model takes and 64 MiB a request allow, small ones first.
+
+        The first list is what no sweep may go without: every batch size, and the largest sample.
+        """
+        sample_bytes = {size: self._sample_bytes(size) for size in self._sizes()}
+        smallest, largest = min(sample_bytes), max(sample_bytes)
+        wanted = [
+            (size, batch)
+            for size in sample_bytes
+            for batch in batch_sizes(self._model.max_batch_size)
+            # A model of large fixed dims still gets one request.
+            if batch * sample_bytes[size] <= REQUEST_BYTES_AT_MOST or (size, batch) == (smallest, 1)
+        ]
+        needed = [each for each in wanted if each[0] == smallest or each == (largest, 1)]
+        others = [each for each in wanted if each not in needed]
+        return needed, sorted(others, key=lambda each: sample_bytes[each[0]] * each[1])
 
     def mixed(self, count: int) -> list[Tensors]:
         """`count` requests to be in flight at once: mostly small ones, each eighth up to 8 MiB a sample."""
@@ -46,6 +52,10 @@ class Workload:
     def request(self, sample_bytes: int, batch: int) -> Tensors:
         """Random tensors, every sample of about `sample_bytes` bytes where the model's dims leave that open."""
         return {spec.name: self._tensor(spec, sample_bytes, batch) for spec in self._model.inputs}
+
+    def _sizes(self) -> list[int]:
+        """The smallest size for each shape that the model's dims make of them: fixed ones come once."""
+        return sorted({self._shapes(size): size for size in reversed(SAMPLE_BYTES)}.values())
 
     def _shapes(self, sample_bytes: int) -> tuple[tuple[int, ...], ...]:
         return tuple(sample_shape(spec, sample_bytes) for spec in self._model.inputs)
@@ -67,7 +77,14 @@ class Workload:
         if kind == "f":
             return self._random.standard_normal(shape, np.float32).astype(spec.dtype)
         letters = self._random.integers(97, 123, (math.prod(shape), _STRING_BYTES), np.uint8)
-        return np.array([row.tobytes() for row in letters], dtype=object).reshape(shape)
+        strings = np.empty(len(letters), object)
+        strings[:] = [row.tobytes() for row in letters]
+        return strings.reshape(shape)
+
+
+def batch_sizes(max_batch_size: int) -> list[int]:
+    """Those to try, ascending; 1 alone for a model that takes no batches."""
+    return sorted({min(batch, max_batch_size) for batch in (*BATCHES, max_batch_size)}) if max_batch_size else [1]
 
 
 def itemsize(spec: TensorSpec) -> int:

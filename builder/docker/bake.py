@@ -13,7 +13,7 @@ from rich.console import Console
 from builder.artifacts import write_atomically
 from builder.docker.engine import engine_builder, engine_failure
 from builder.docker.progress import BuildProgress, Step
-from builder.docker.secrets import from_machine
+from builder.docker.secrets import NetworkSecrets, from_machine
 from builder.errors import BuilderError, BuildError, CompileError, DownloadError, NoBase, SerializeError
 from builder.process import run
 
@@ -47,14 +47,7 @@ def bake(
         NoBase, DiskFull: the machine lacks what the build needs.
     """
     network = from_machine()
-    complete = {name: _complete(target, network.secrets, network.proxies) for name, target in targets.items()}
-    document = {
-        # buildx takes a variable's value from the environment, so that no proxy's password is in the file.
-        **({"variable": {name: {"default": ""} for name in network.proxies}} if network.proxies else {}),
-        "group": {"default": {"targets": list(complete)}},
-        "target": complete,
-    }
-    write_atomically(definition, json.dumps(document, indent=2) + "\n")
+    write_atomically(definition, json.dumps(document(targets, network), indent=2) + "\n")
     metadata = definition.with_name(definition.stem + ".metadata.json")
     metadata.unlink(missing_ok=True)
     command = [
@@ -78,15 +71,34 @@ def bake(
     return dict(json.loads(metadata.read_text(encoding="utf-8")))
 
 
+def document(targets: Mapping[str, Mapping[str, Any]], network: NetworkSecrets) -> dict[str, Any]:
+    """What `docker buildx bake` reads."""
+    complete = {name: _complete(target, network.secrets, network.proxies) for name, target in targets.items()}
+    return {
+        # buildx takes a variable's value from the environment, so that no proxy's password is in the file.
+        **({"variable": {name: {"default": ""} for name in network.proxies}} if network.proxies else {}),
+        "group": {"default": {"targets": list(complete)}},
+        "target": complete,
+    }
+
+
 def _complete(target: Mapping[str, Any], secrets: list[str], proxies: Iterable[str]) -> dict[str, Any]:
     return {
         **target,
+        **{key: _literal(target[key]) for key in ("dockerfile-inline", "labels") if key in target},
         "context": ".",
         "args": {**target.get("args", {}), **{name: f"${{{name}}}" for name in proxies}},
         "secret": secrets,
         # No attestations in the image's index: its digest depends on its content alone.
         "attest": ["type=provenance,disabled=true", "type=sbom,disabled=true"],
     }
+
+
+def _literal(value: Any) -> Any:
+    """As bake reads it back: its strings are templates."""
+    if isinstance(value, Mapping):
+        return {name: _literal(inner) for name, inner in value.items()}
+    return value.replace("${", "$${").replace("%{", "%%{") if isinstance(value, str) else value
 
 
 def failure(progress: BuildProgress) -> BuilderError:
@@ -115,10 +127,11 @@ def failure(progress: BuildProgress) -> BuilderError:
 
 
 def _of_stage(step: Step, lines: list[str]) -> BuilderError:
-    if ours := [line.split("serialize: error: ", 1)[1] for line in lines if "serialize: error: " in line]:
+    if ours := [line.split("serialize: error: /", 1)[1] for line in lines if "serialize: error: /" in line]:
+        ours = [re.sub(r"^models/", "model_repository/", line) for line in ours]
         return SerializeError(
             "a pipeline cannot be serialized",
-            where=f"stage {step.stage}",
+            where=ours[0].partition(": ")[0],
             remedy="mend the line of dali.py that is named",
             detail=ours,
         )
@@ -140,7 +153,7 @@ def _of_stage(step: Step, lines: list[str]) -> BuilderError:
         return CompileError(
             "the plugin does not compile",
             where="plugin/",
-            remedy="mend the lines that the compiler names",
+            remedy="mend the lines that the compiler or CMake names",
             detail=compiler_messages(lines),
         )
     return BuildError(

@@ -25,7 +25,7 @@ _NAME = re.compile(r"\[(?:(?P<target>\S+) )?(?P<stage>[^\s\]]+) +(?P<step>\d+/\d
 _MOUNTS = re.compile(r"--mount=\S+\s+")
 # BuildKit names a script by its first line; in this project's Dockerfile that says what the script is for.
 _SCRIPT = re.compile(r"RUN <<\w+ \(set -e # (?P<title>.*?)\.\.\.\)")
-_UNREMARKABLE = re.compile(r"\[(?:\S+ )?internal\]|\[.*?\] (?:FROM|LINK) ")
+_UNREMARKABLE = re.compile(r"\[(?:\S+ )?(?:internal|context [^\]]+)\]|\[.*?\] (?:FROM|LINK) ")
 _LOG_LINES = 2000
 
 

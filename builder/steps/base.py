@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import docker.errors
 import requests.exceptions
 from rich.console import Console
 
+from builder import package
 from builder.docker.engine import Engine
 from builder.errors import BadReference, NoBase
 from builder.process import run
@@ -18,7 +18,7 @@ from builder.recipe import Base
 from builder.reference import Digest
 
 DOCKER_HUB = "docker.io/library/debian:12-slim"
-BOOTSTRAP = Path(__file__).resolve().parents[2] / "embedded" / "bootstrap.py"
+BOOTSTRAP = package.ROOT / "embedded" / "bootstrap.py"
 HOME_MADE = "triton-dali-builder/debian:bookworm"
 
 
@@ -34,13 +34,27 @@ def resolve(project: Project, target: Target, engine: Engine, console: Console) 
     return Base(name, _digest(engine, name))
 
 
+def presumed(project: Project, target: Target, engine: Engine | None) -> Base:
+    """As `resolve`, but without pulling or making anything: what a build would try first."""
+    if not target.is_embedded:
+        name = target.triton_image
+    elif project.debian_image != AUTO:
+        name = project.debian_image
+    else:
+        name = (engine and _present(engine)) or DOCKER_HUB
+    return Base(name, _digest(engine, name) if engine else None)
+
+
+def _present(engine: Engine) -> str | None:
+    return next((name for name in (HOME_MADE, DOCKER_HUB) if engine.has_image(name)), None)
+
+
 def debian(project: Project, engine: Engine, console: Console) -> str:
     """The Debian image to use: what the project names, or what this machine can have."""
     if project.debian_image != AUTO:
         return project.debian_image
-    for name in (HOME_MADE, DOCKER_HUB):
-        if engine.has_image(name):
-            return name
+    if present := _present(engine):
+        return present
     try:
         engine.client.images.pull(DOCKER_HUB)
         return DOCKER_HUB

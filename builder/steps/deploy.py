@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from builder import package
 from builder.docker.engine import engine_failure
 from builder.errors import MachineError, ServerDied
 from builder.process import Completed, run, uninterrupted
@@ -54,7 +55,15 @@ def down(project: Project) -> None:
 
 
 def _compose(project: Project, arguments: Sequence[str], environment: dict[str, str]) -> Completed:
-    settings = ["--progress=quiet", f"--profile={_PROFILE}", f"--project-directory={project.root}"]
+    file = package.compose_file(project.root)
+    settings = [
+        "--progress=quiet",
+        f"--profile={_PROFILE}",
+        f"--project-directory={project.root}",
+        f"--file={file}",
+    ]
+    if file.parent != project.root:  # not the project's own, which may have a name
+        settings.append(f"--project-name={re.sub(r'[^a-z0-9_-]', '-', project.name)}")
     return run(["docker", "compose", *settings, *arguments], env=environment)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,16 +12,12 @@ from builder import recipe
 from builder.artifacts import Image, Layer, Parts
 from builder.docker.bake import bake
 from builder.docker.engine import Engine, translated
-from builder.docker.server import listed_plugins
-from builder.errors import MachineError, PluginUnlisted
-from builder.process import redact
+from builder.errors import MachineError
 from builder.project import Project
 from builder.recipe import Base
 from builder.revision import Revision
 
 _EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
-OCI = "org.opencontainers.image."
-OURS = "triton-dali-builder."
 
 
 def run(
@@ -32,31 +28,23 @@ def run(
     revision: Revision,
     console: Console,
     *,
-    plugins: Collection[str],
     began: float,
 ) -> list[Image]:
     """The images of all targets, in the engine.
 
     Args:
-        plugins: the libraries that the models ask for.
         began: `time.monotonic()` when the build did.
 
     Raises:
         BuildError: a stage failed.
-        PluginUnlisted: the image's command does not name a plugin; earlier images keep their names.
     """
     metadata = bake(
-        {
-            name: recipe.image(project, name, bases[name], labels(project, each, bases[name], revision), revision.epoch)
-            for name, each in parts.items()
-        },
+        {name: recipe.image(project, each, bases[name], revision) for name, each in parts.items()},
         context=project.root,
         definition=project.state / "image.bake.json",
         console=console,
     )
     digests = {name: _digest(engine, metadata[name]) for name in parts}
-    for digest in digests.values():
-        _check_command(engine.image(digest), plugins)
     return [
         _name(engine, digest, project.local_name(name), name, time.monotonic() - began).save(project)
         for name, digest in digests.items()
@@ -74,35 +62,6 @@ def _digest(engine: Engine, metadata: Mapping[str, str]) -> str:
         where=" ".join(found),
         remedy="see that the builder of Docker's current context is the engine itself: `docker buildx ls`",
     )
-
-
-def _check_command(described: Mapping[str, Any], plugins: Collection[str]) -> None:
-    """NVIDIA's backend reads the list of plugins from the server's command and from nowhere else."""
-    listed = listed_plugins(described)
-    for path in plugins:
-        if path not in listed:
-            raise PluginUnlisted(
-                f"the image's command does not list {path}, so NVIDIA's backend would not load it",
-                where="Dockerfile",
-                remedy=f"let its CMD have --backend-config=dali,plugin_libs={':'.join(sorted({*listed, *plugins}))}",
-            )
-
-
-def labels(project: Project, parts: Parts, base: Base, revision: Revision) -> dict[str, str]:
-    """OCI's annotations, and what only this project knows: versions and plugin digests."""
-    values = {
-        OCI + "title": project.home.path,
-        OCI + "source": project.source or redact(revision.remote).replace("***@", ""),
-        OCI + "revision": revision.commit,
-        OCI + "created": revision.created,
-        OCI + "base.name": base.name,
-        OCI + "base.digest": str(base.digest or ""),
-        OURS + "target": parts.target,
-        OURS + "triton.version": parts.triton_version,
-        OURS + "dali.version": parts.dali_version,
-        OURS + "plugins": " ".join(f"{plugin.path}@sha256:{plugin.sha256}" for plugin in parts.plugins),
-    }
-    return {name: value for name, value in values.items() if value}
 
 
 def _name(engine: Engine, digest: str, reference: str, target: str, seconds: float) -> Image:

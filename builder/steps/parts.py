@@ -9,13 +9,13 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from builder import recipe
-from builder.artifacts import Parts, Pipeline
+from builder import elf, recipe, sources
+from builder.artifacts import Parts, Plugin
 from builder.docker.bake import bake
-from builder.errors import SerializeError
 from builder.project import Project
 from builder.recipe import Base
 
@@ -27,49 +27,41 @@ def run(project: Project, bases: Mapping[str, Base], console: Console, *, no_cac
         CompileError, SerializeError, BuildError: a stage failed.
     """
     for name in bases:
-        shutil.rmtree(_trial(project, name), ignore_errors=True)  # BuildKit would add to what is there
+        shutil.rmtree(recipe.trial(project, name), ignore_errors=True)  # BuildKit would add to what is there
     bake(
-        {name: recipe.parts(project, name, base, _trial(project, name)) for name, base in bases.items()},
+        {name: recipe.parts(project, name, base) for name, base in bases.items()},
         context=project.root,
         definition=project.state / "parts.bake.json",
         console=console,
         no_cache=no_cache,
     )
-    return [_read(_trial(project, name), name) for name in bases]
+    return [_read(project, name) for name in bases]
 
 
 def keep(project: Project, parts: Parts) -> None:
     """Puts parts that are right in the place of the earlier ones."""
     kept = project.state / parts.target / "parts"
     shutil.rmtree(kept, ignore_errors=True)
-    _trial(project, parts.target).replace(kept)
+    recipe.trial(project, parts.target).replace(kept)
     parts.save(project)
 
 
-def _trial(project: Project, target: str) -> Path:
-    return project.state / target / "parts.trial"
-
-
-def _read(folder: Path, target: str) -> Parts:
+def _read(project: Project, target: str) -> Parts:
+    folder = recipe.trial(project, target)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return Parts(
         target=target,
         triton_version=facts["triton"],
         dali_version=facts["dali"],
-        plugins=facts["plugins"],
-        pipelines=tuple(_signature(path) for path in sorted(folder.glob("models/*/*/model.dali"))),
+        glibc=facts["glibc"],
+        glibcxx=facts["glibcxx"],
+        plugins=tuple(_plugin(folder, told) for told in facts["plugins"]),
+        plugin_sources=sources.digest(project.plugin_folder),
+        built_as=project.targets[target],
     )
 
 
-def _signature(path: Path) -> Pipeline:
-    from builder import dali_proto
-
-    try:
-        parsed = dali_proto.parse(path.read_bytes())
-    except ValueError as error:
-        model = "/".join(path.parts[-3:])
-        raise SerializeError(
-            f"{model} is {error}", where=model, remedy="remove it, or give its source as dali.py"
-        ) from None
-    inputs = tuple(source.inst_name for source in dali_proto.external_sources(parsed))
-    return Pipeline(model=path.parent.parent.name, version=path.parent.name, inputs=inputs)
+def _plugin(folder: Path, told: Mapping[str, Any]) -> Plugin:
+    """What the image told of a library, and what its file does."""
+    library = elf.read(folder / told["path"].lstrip("/"))
+    return Plugin(**told, demands=library.demands, architectures=library.architectures)

@@ -1,31 +1,46 @@
-"""Proves an image: real inference in the real image, and proof that its plugin is what did it."""
+"""Proves an image: real inference in the real image, and proof that its plugins are what did it."""
 
 from __future__ import annotations
 
-import re
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from builder import oracles, triton
+from builder import oracles, pbtxt, triton
 from builder.artifacts import Latency, NegativeControl, Verification, VerifiedModel
 from builder.docker.engine import Engine
 from builder.docker.server import listed_plugins, serving
-from builder.errors import InferenceFailed, NegativeControlServed, ServerDied, VerificationError, WrongAnswer
-from builder.triton import Array, Client, ModelSpec, Server, Tensors
-from builder.workload import KIB, Workload
+from builder.errors import (
+    InferenceFailed,
+    NegativeControlServed,
+    OracleModelUnknown,
+    RequestRefused,
+    ServerDied,
+    VerificationError,
+    WrongAnswer,
+    did_you_mean,
+)
+from builder.oracles import Case, Oracle
+from builder.project import Project
+from builder.symptoms import blames_a_plugin
+from builder.triton import Client, ModelSpec, Server, Tensors
 
 AT_ONCE = 32
 ROUNDS = 4
 LATENCY_REQUESTS = 200
 THROUGHPUT_REQUESTS = 512
+MODELS_SECONDS = 30.0
+"""For all models together. What one of them leaves, the next ones have; what none can do without is asked anyway."""
 _WARM_UP = 20
+_LATENCY_REQUESTS_AT_LEAST = 20
+_MEASURING_SHARE = 0.15
 _DYING_SECONDS = 1.0
-# Not the server's table of backends, which names the plugins whatever becomes of them.
-_BLAMES_A_PLUGIN = re.compile(r"[Ff]ail\w* to load (?:plugin|library)|(?:No schema found|Schema) for operator")
 
 
 def run(
@@ -35,17 +50,24 @@ def run(
     target: str,
     console: Console,
     *,
+    project: Project,
     seed: int,
     gpus: str = "",
     timeout: float = 120.0,
 ) -> Verification:
     """Verifies the image with the engine's ID `digest`, known to the user as `image`.
 
+    Args:
+        project: says how its models are verified, by their names.
+        target: the target that the image was built for; empty for an image from anywhere.
+
     Raises:
+        OracleMissing, OracleModelUnknown, GoldenInvalid, OracleFailed: what should say what is right cannot.
         ServerDied, NotReady: it does not come up.
         InferenceFailed, WrongAnswer: a request fails, or an answer differs from the oracle's.
-        NegativeControlServed: it works without its plugin.
+        NegativeControlServed: it works without its plugins.
     """
+    told = _oracles(project, target)
     described = engine.image(digest)
     with serving(engine, digest, gpus=gpus) as server:
         endpoint = server.endpoint()
@@ -57,17 +79,18 @@ def run(
                 raise VerificationError(
                     "the server has no model", where=image, remedy="add one to model_repository/ and build again"
                 )
+            if target:
+                _check_all_served(project, specs)
             with triton.clients(endpoint, AT_ONCE) as clients:
-                models = tuple(_verify(spec, clients, seed, console) for spec in specs)
+                models = verify(specs, told, clients, seed, console)
         except InferenceFailed:
             # A request fails for good when there is nobody left to answer it.
             if (status := _exit_status(server)) is not None:
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
     control = _negative_control(engine, digest, image, listed_plugins(described), gpus, timeout)
-    console.print(
-        f"{image}: {control.evidence if not control.applicable else 'without its plugin it fails: ' + control.evidence}"
-    )
+    failed = "without its plugins it fails: " if control.applicable else ""
+    console.print(f"{image}: {failed}{control.evidence}")
     return Verification(
         target=target,
         reference=image,
@@ -82,63 +105,173 @@ def run(
     )
 
 
-def _verify(model: ModelSpec, clients: Sequence[Client], seed: int, console: Console) -> VerifiedModel:
-    workload = Workload(model, seed)
-    asked = 0
+def _oracles(project: Project, target: str) -> dict[str, Oracle]:
+    """Those of builder.toml, by model, tried as far as they can be without a server.
+
+    Raises:
+        OracleMissing, GoldenInvalid, OracleFailed: one cannot be used.
+    """
+    told = {
+        name: oracles.load(project.root, each, str(project.place("models", name, "oracle")))
+        for name, each in project.models.items()
+    }
+    if target:
+        for name, oracle in told.items():
+            config = project.state / target / "parts" / "models" / name / pbtxt.FILE_NAME  # as the image has it
+            if config.is_file() and (spec := _declared(pbtxt.read(config).message, name)):
+                oracle.ask(spec, 0)
+    return told
+
+
+def _declared(config: Any, name: str) -> ModelSpec | None:
+    """The signature in a config.pbtxt; None where the server has to complete it."""
+    tensors = [*config.input, *config.output]
+    complete = config.input and config.output and all(each.data_type and each.dims for each in tensors)
+    return replace(triton.specification(config), name=name) if complete else None
+
+
+def _check_all_served(project: Project, specs: Sequence[ModelSpec]) -> None:
+    served = {spec.name for spec in specs}
+    for name in project.models:
+        if name not in served:
+            raise OracleModelUnknown(
+                f"the server has no model {name!r}, so it cannot be verified{did_you_mean(name, served)}",
+                where=str(project.place("models", name)),
+                remedy=f"it has {', '.join(sorted(served))}; mend the table's name, or build again",
+            )
+
+
+def verify(
+    specs: Sequence[ModelSpec], told: Mapping[str, Oracle], clients: Sequence[Client], seed: int, console: Console
+) -> tuple[VerifiedModel, ...]:
+    """Asks every version of every model; one without an oracle is held to its signature.
+
+    Raises:
+        InferenceFailed, WrongAnswer: the first request that fails, or is answered wrongly.
+    """
+    began = time.monotonic()
+    verified = []
+    for number, spec in enumerate(specs):
+        left = max(0.0, MODELS_SECONDS - (time.monotonic() - began))
+        oracle = told.get(spec.name, oracles.SIGNATURE)
+        verified.append(_verify(spec, oracle, clients, seed, left / (len(specs) - number), console))
+    return tuple(verified)
+
+
+class _Turn:
+    """The requests to one model, and the time that they may take."""
+
+    def __init__(self, model: ModelSpec, oracle: Oracle, seconds: float) -> None:
+        self.seconds = seconds
+        self.asked = 0
+        self.left_out = 0
+        self._model = model
+        self._oracle = oracle
+        self._began = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() - self._began > self.seconds
+
+    def one(self, client: Client, case: Case) -> float:
+        """Asks one request; the seconds until its answer."""
+        with self._explained():
+            began = time.perf_counter()
+            outputs = client.infer(self._model, case.inputs)
+            seconds = time.perf_counter() - began
+        self._check(case, outputs, client.protocol)
+        return seconds
+
+    def many(self, client: Client, cases: Sequence[Case]) -> float:
+        """Asks all of them at once; the seconds until the last answer."""
+        with self._explained():
+            began = time.perf_counter()
+            answers = client.infer_many(self._model, [case.inputs for case in cases])
+            seconds = time.perf_counter() - began
+        for case, outputs in zip(cases, answers, strict=True):
+            self._check(case, outputs, f"{client.protocol}, {len(cases)} at once")
+        return seconds
+
+    def _check(self, case: Case, outputs: Tensors, how: str) -> None:
+        self.asked += 1
+        compare(self._model, self._oracle, case, outputs, how)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Random input is wrong for some models, and then it is not the model that is."""
+        try:
+            yield
+        except RequestRefused as error:
+            if not self._oracle.has_requests:
+                error.remedy = (
+                    "see the server's message; for a model that takes no random input, as an image decoder, give "
+                    f'requests and answers: oracle = "FILE.npz" in [models.{self._model.name}]'
+                )
+            raise
+
+
+def _verify(
+    model: ModelSpec, oracle: Oracle, clients: Sequence[Client], seed: int, seconds: float, console: Console
+) -> VerifiedModel:
+    """Asks what cannot be done without however long it takes, and for `seconds` in all whatever else there is."""
+    turn = _Turn(model, oracle, seconds)
+    questions = oracle.ask(model, seed)
+    needed, others = questions.sweep()
+    for ask in needed:
+        case = questions.case(ask)
+        for client in clients:
+            turn.one(client, case)
     for client in clients:
-        for inputs in workload.sweep():
-            compare(model, inputs, client.infer(model, inputs), client.protocol)
-            asked += 1
-        for _ in range(ROUNDS):
-            requests = workload.mixed(AT_ONCE)
-            for inputs, outputs in zip(requests, client.infer_many(model, requests), strict=True):
-                compare(model, inputs, outputs, f"{client.protocol}, {AT_ONCE} at once")
-            asked += len(requests)
-    latency = _latency(model, clients[0], workload.request(KIB, 1))
-    rate = _throughput(model, clients[0], [workload.request(KIB, 1) for _ in range(AT_ONCE)])
-    asked += _WARM_UP + LATENCY_REQUESTS + THROUGHPUT_REQUESTS
+        turn.many(client, questions.mixed(AT_ONCE))
+    latency = _latency(turn, clients[0], questions.small())
+    rate = _throughput(turn, clients[0], [questions.small() for _ in range(AT_ONCE)])
+    for _ in range(ROUNDS - 1):
+        for client in clients:
+            if turn.is_over:
+                turn.left_out += AT_ONCE
+            else:
+                turn.many(client, questions.mixed(AT_ONCE))
+    for ask in others:
+        if turn.is_over:
+            turn.left_out += len(clients)
+            continue
+        case = questions.case(ask)
+        for client in clients:
+            turn.one(client, case)
+    what = "every value right" if oracle.compares_values else "types and shapes right, no oracle compared values"
     console.print(
-        f"model {model.name}: {asked} requests over HTTP and gRPC, every byte right; "
+        f"model {model.title}: {turn.asked} requests over HTTP and gRPC, {what} ({oracle.name}); "
         f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms, {rate:.0f} requests/s with {AT_ONCE} at once"
+        + (f"; no time for {turn.left_out} more requests" if turn.left_out else "")
     )
     return VerifiedModel(
-        name=model.name, oracle="identity", requests=asked, latency_ms=latency, requests_per_second=round(rate, 1)
+        name=model.name,
+        version=model.version,
+        oracle=oracle.name,
+        values_compared=oracle.compares_values,
+        rtol=oracle.rtol,
+        atol=oracle.atol,
+        requests=turn.asked,
+        left_out=turn.left_out,
+        latency_ms=latency,
+        requests_per_second=round(rate, 1),
     )
 
 
-def compare(model: ModelSpec, inputs: Tensors, outputs: Tensors, how: str) -> None:
+def compare(model: ModelSpec, oracle: Oracle, case: Case, outputs: Tensors, how: str) -> None:
     """Checks one answer.
 
     Raises:
-        WrongAnswer: a shape, a data type or a byte differs from the oracle's.
+        WrongAnswer: a type or a shape is not as declared, or a value is not the oracle's.
     """
-    for name, expected in oracles.identity(model, inputs).items():
-        got = outputs[name]
-        shape = tuple(expected.shape)
-        if got is None:
-            problem = "is missing"
-        elif got.shape != shape or got.dtype != expected.dtype:
-            problem = f"is {got.dtype}{list(got.shape)}, not {expected.dtype}{list(shape)}"
-        elif not is_same(got, expected):
-            problem = f"differs from element {_first_difference(got, expected)} on"
-        else:
-            continue
+    if problem := oracles.problem(model, oracle, case, outputs):
+        given = ", ".join(oracles.shown(array) for array in case.inputs.values()) or "nothing"
         raise WrongAnswer(
-            f"output {name!r} of model {model.name!r} {problem}",
-            where=f"model {model.name}, {how}, input {list(next(iter(inputs.values())).shape)}",
-            remedy="the operator or the pipeline is wrong for this shape; run it in DALI alone with the same one",
+            problem,
+            where=f"model {model.title}, {how}, input {given}",
+            remedy="the operator or the pipeline is wrong for this input, or else the oracle or config.pbtxt is; "
+            "run the pipeline in DALI alone with the same input",
         )
-
-
-def is_same(got: Array, expected: Array) -> bool:
-    """Whether every byte is; equal NaNs are equal."""
-    if got.dtype.kind == "O":
-        return bool((got == expected).all())
-    return got.tobytes() == expected.tobytes()
-
-
-def _first_difference(got: Array, expected: Array) -> int:
-    return int(np.argmax((got != expected).ravel()))
 
 
 def _exit_status(server: Server) -> int | None:
@@ -149,29 +282,24 @@ def _exit_status(server: Server) -> int | None:
     return status
 
 
-def _latency(model: ModelSpec, client: Client, inputs: Tensors) -> Latency:
-    for _ in range(_WARM_UP):
-        client.infer(model, inputs)
-    times = []
-    for _ in range(LATENCY_REQUESTS):
-        began = time.perf_counter()
-        outputs = client.infer(model, inputs)
-        times.append(time.perf_counter() - began)
-        compare(model, inputs, outputs, client.protocol)
-    p50, p99 = np.percentile(times, (50, 99)) * 1000
+def _latency(turn: _Turn, client: Client, case: Case) -> Latency:
+    times: list[float] = []
+    for number in range(_WARM_UP + LATENCY_REQUESTS):
+        if number >= _LATENCY_REQUESTS_AT_LEAST and sum(times) > _MEASURING_SHARE * turn.seconds:
+            break
+        times.append(turn.one(client, case))
+    # The first ones warm up what the later ones find warm; a model so slow that there are no later ones needs none.
+    p50, p99 = np.percentile(times[_WARM_UP:] or times, (50, 99)) * 1000
     return Latency(p50=round(float(p50), 3), p99=round(float(p99), 3))
 
 
-def _throughput(model: ModelSpec, client: Client, requests: list[Tensors]) -> float:
+def _throughput(turn: _Turn, client: Client, cases: list[Case]) -> float:
     """Requests a second, answers checked outside the time."""
-    seconds = 0.0
-    for _ in range(THROUGHPUT_REQUESTS // len(requests)):
-        began = time.perf_counter()
-        answers = client.infer_many(model, requests)
-        seconds += time.perf_counter() - began
-        for inputs, outputs in zip(requests, answers, strict=True):
-            compare(model, inputs, outputs, f"{client.protocol}, {AT_ONCE} at once")
-    return THROUGHPUT_REQUESTS // len(requests) * len(requests) / seconds
+    asked, seconds = 0, 0.0
+    while asked < THROUGHPUT_REQUESTS and (not asked or seconds < _MEASURING_SHARE * turn.seconds):
+        seconds += turn.many(client, cases)
+        asked += len(cases)
+    return asked / seconds
 
 
 def _negative_control(
@@ -197,9 +325,11 @@ def _negative_control(
 
 def _judge(server: Server, image: str) -> NegativeControl:
     lines = server.log()
-    for line in lines:
-        if _BLAMES_A_PLUGIN.search(line):
-            return NegativeControl(applicable=True, passed=True, evidence=line.strip()[:300])
+    blaming = [line.strip() for line in lines if blames_a_plugin(line)]
+    if blaming:
+        # The server repeats it in a table, cut to columns.
+        evidence = min(blaming, key=lambda line: line.startswith("|"))
+        return NegativeControl(applicable=True, passed=True, evidence=evidence.strip("| ")[:300])
     raise VerificationError(
         "without its plugins the server fails, but its log does not name them, so something else may be wrong",
         where=image,

@@ -17,7 +17,7 @@ for _folder in (_HERE, _HERE / "wheel" / "dali"):
         sys.path.insert(0, str(_folder))
 
 import triton_python_backend_utils as pb_utils  # noqa: E402  (Triton's own, only there in its process)
-from dali_backend import batching, checks, plugins  # noqa: E402
+from dali_backend import batching, checks, plugins, server  # noqa: E402
 from dali_backend.configuration import Configuration  # noqa: E402
 from dali_backend.errors import BackendError, ExecutionError  # noqa: E402
 from dali_backend.graph import Graph  # noqa: E402
@@ -40,9 +40,13 @@ class TritonPythonModel:
         try:
             self._config = Configuration.from_triton(args)
             data = self._config.read_model_file()
-            plugins.load(self._config.plugin_libs)
+            listed = server.listed_plugins()
+            checks.check_plugins(self._config.plugin_libs, listed)
+            skipped = plugins.load(listed)
+            if skipped:
+                pb_utils.Logger.log_error(f"dali: {skipped}")
             checks.check(self._config, Graph.parse(data))
-            self._pipeline = LoadedPipeline(data, self._config)
+            self._pipeline = LoadedPipeline(data, self._config, skipped)
         except BackendError as error:
             pb_utils.Logger.log_error(f"dali: model '{args['model_name']}': {error}")
             raise pb_utils.TritonModelException(str(error)) from None

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from builder.errors import family
+from builder import catalogue
 from builder.project import load
 
 from .conftest import ROOT, Project
@@ -65,4 +65,4 @@ def test_every_code_named_is_one_that_can_happen() -> None:
     table = README[README.index("## When it fails") : README.index("Networks:")]
     named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", table))
     assert named
-    assert named <= {error.code for error in family()}
+    assert named <= set(catalogue.codes())

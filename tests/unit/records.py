@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
-from builder.artifacts import NegativeControl, Verification
+from builder.artifacts import NegativeControl, Operator, Parts, Plugin, Verification
+from builder.project import Target
+
+
+def plugin(path: str = "/models/libcustomcopy.so") -> Plugin:
+    """A library with one operator, compiled against DALI 1.53.0."""
+    return Plugin(
+        path=path,
+        sha256="d" * 64,
+        bytes=1,
+        operators=(Operator(name="CustomCopy", devices=("cpu", "gpu")),),
+        demands={"DALI": "1.53.0", "GLIBC": "2.34"},
+        architectures=("sm_90", "compute_120"),
+    )
+
+
+def parts(*plugins: Plugin, plugin_sources: str = "") -> Parts:
+    """Of the target `embedded`."""
+    return Parts(
+        target="embedded",
+        triton_version="24.10",
+        dali_version="1.53.0",
+        glibc="2.36",
+        glibcxx="3.4.30",
+        plugins=plugins,
+        plugin_sources=plugin_sources,
+        built_as=Target(),
+    )
 
 
 def verification(digest: str, passed: bool = True) -> Verification:

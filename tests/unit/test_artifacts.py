@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import Image, Layer, Parts, Pipeline, Plugin, write_atomically
+from builder import sources
+from builder.artifacts import Image, Layer, Parts, write_atomically
 from builder.errors import NothingBuilt
-from builder.project import Project
+from builder.project import Project, Target
+
+from .records import parts, plugin
 
 IMAGE = Image(
     target="embedded",
@@ -20,14 +23,7 @@ IMAGE = Image(
 
 
 def test_what_is_saved_is_what_is_loaded(project: Project) -> None:
-    parts = Parts(
-        target="embedded",
-        triton_version="2.51.0",
-        dali_version="1.53.0",
-        plugins=(Plugin(path="/models/libcustomcopy.so", sha256="c" * 64, bytes=1, gpu=True),),
-        pipelines=(Pipeline(model="mydali", version="1", inputs=("DALI_INPUT_0",)),),
-    )
-    for artifact in (parts, IMAGE):
+    for artifact in (parts(plugin(), plugin("/models/libother.so"), plugin_sources="c" * 64), IMAGE):
         artifact.save(project)
         assert type(artifact).load(project, "embedded") == artifact
 
@@ -69,3 +65,16 @@ def test_a_file_is_written_for_all_to_read_and_folders_are_made(tmp_path: Path) 
     write_atomically(path, "new")
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_parts_are_current_until_their_sources_or_their_target_change(project: Project) -> None:
+    project.plugin_folder.mkdir()
+    source = project.plugin_folder / "CMakeLists.txt"
+    source.write_text("project(x)\n")
+    parts(plugin(), plugin_sources=sources.digest(project.plugin_folder)).save(project)
+    assert Parts.current(project, "embedded") == Parts.load(project, "embedded")
+    assert Parts.current(project, "ngc") is None
+    other = project.model_copy(update={"targets": {"embedded": Target(cuda="OFF")}})
+    assert Parts.current(other, "embedded") is None
+    source.write_text("project(y)\n")
+    assert Parts.current(project, "embedded") is None

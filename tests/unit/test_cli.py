@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,29 +18,13 @@ from builder.docker.engine import Engine
 from builder.errors import BuilderError, NoImage, ServerDied
 from builder.steps import smoke
 
+from .conftest import Run, document
 from .records import verification
 
 EXAMPLE = Path(__file__).resolve().parents[2]
-COMMANDS = ["build", "smoke", "push", "up", "down", "base"]
+COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands if command.callback]
+PROJECTS = ["build", "smoke", "push", "up", "down", "base", "check", "plan", "eject"]
 DIGEST = "sha256:" + "a" * 64
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command: exit status, stdout, stderr. No engine answers, and reports of bugs go to tmp_path."""
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    monkeypatch.delenv("DEBIAN_IMAGE", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["builder", *arguments])
-        status = cli._run(list(arguments))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-
-    return command
 
 
 @pytest.fixture
@@ -57,16 +39,12 @@ def example(tmp_path: Path) -> Path:
     return copy
 
 
-def document(out: str) -> dict[str, Any]:
-    """The only JSON document of stdout."""
-    assert out.count("\n") == 1
-    parsed: dict[str, Any] = json.loads(out)
-    return parsed
-
-
 def test_the_program_s_help_has_every_command(run: Run) -> None:
     status, out, err = run("--help")
     assert (status, err) == (0, "")
+    assert {"init", "check", "build", "smoke", "push", "up", "down", "plan", "explain", "schema", "eject"} <= set(
+        COMMANDS
+    )
     assert all(f"\n  {command} " in out for command in COMMANDS)
 
 
@@ -134,7 +112,7 @@ def test_without_json_an_error_leaves_stdout_empty(run: Run) -> None:
     assert "--nope" in err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PROJECTS)
 def test_a_folder_without_a_project_is_told(run: Run, tmp_path: Path, command: str) -> None:
     status, out, err = run(command, "-C", str(tmp_path), "--json")
     assert status == 2
@@ -200,7 +178,7 @@ def test_a_bug_of_ours_is_a_report_and_no_traceback(run: Run, monkeypatch: pytes
 def test_an_interrupt_is_told_by_its_signal(
     run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
-    monkeypatch.setattr(project, "load", lambda _: signal.raise_signal(number))
+    monkeypatch.setattr(project, "load", lambda *_: signal.raise_signal(number))
     got, out, err = run("build", "--json")
     assert got == status
     assert document(out)["error"]["code"] == "interrupted"
@@ -210,7 +188,7 @@ def test_an_interrupt_is_told_by_its_signal(
 def test_a_signal_interrupts_and_its_handlers_are_put_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
-    def load(_: Path) -> None:
+    def load(*_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("it went on")
 

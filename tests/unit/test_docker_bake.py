@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from builder.docker import bake as module
-from builder.docker.bake import bake, compiler_messages, failure
+from builder.docker.bake import bake, compiler_messages, document, failure
 from builder.docker.progress import BuildProgress
-from builder.docker.secrets import PIP_VARIABLE, PROXIES
+from builder.docker.secrets import PIP_VARIABLE, PROXIES, NetworkSecrets
 from builder.errors import (
     BuilderError,
     BuildError,
@@ -130,7 +131,13 @@ def broken(console: Console, name: str, error: str, log: str = "") -> BuildProgr
     [
         (COMPILE, EXIT_1, GCC, CompileError, "plugin/custom_copy.cc:7:5: error:"),
         (COMPILE, EXIT_1, CMAKE, CompileError, "CMake Error at CMakeLists.txt:48"),
-        (SERIALIZE, EXIT_1, "serialize: error: /models/m/1/dali.py:7: NameError: x\n", SerializeError, "/models/m/1/"),
+        (
+            SERIALIZE,
+            EXIT_1,
+            "serialize: error: /models/m/1/dali.py:7: NameError: x\n",
+            SerializeError,
+            "model_repository/m/1/",
+        ),
         (SERIALIZE, EXIT_1, "facts: error: /models/liba.so: undefined symbol: x\n", BuildError, "undefined symbol"),
         (WHEELS, EXIT_1, "ERROR: No matching distribution found for cmake==3.25\n", DownloadError, "cmake==3.25"),
         (WHEELS, EXIT_1, "Could not fetch URL https://i.example/: SSLError\n", DownloadError, "SSLError"),
@@ -260,3 +267,26 @@ def test_a_package_index_reaches_buildx_in_the_environment(
     monkeypatch.setenv("PIP_INDEX_URL", "https://index.example.com/simple")
     bake({"embedded": {}}, **arguments)
     assert "https://index.example.com/simple" in buildx.environment[PIP_VARIABLE]
+
+
+NOTHING = NetworkSecrets()
+
+
+@pytest.mark.parametrize("text", ["echo ${A} $B", "%{if} 100%", "$${C}", 'CMD ["a"]\n', "${a}%{b}${c}"])
+def test_a_dockerfile_and_labels_are_no_templates(text: str) -> None:
+    """`$${` and `%%{` are how bake's language writes `${` and `%{` themselves."""
+    target = {"dockerfile-inline": text, "labels": {"x": text}, "args": {"A": "1"}, "target": "runtime"}
+    made = document({"embedded": target}, NOTHING)["target"]["embedded"]
+    for written in (made["dockerfile-inline"], made["labels"]["x"]):
+        assert re.sub(r"\$\$\{", "${", re.sub(r"%%\{", "%{", written)) == text
+        assert not re.search(r"(?<!\$)\$\{|(?<!%)%\{", written)
+    assert (made["args"], made["target"]) == ({"A": "1"}, "runtime")
+
+
+def test_a_target_without_a_dockerfile_of_its_own_gets_none() -> None:
+    made = document({"embedded": {"target": "runtime"}}, NOTHING)["target"]["embedded"]
+    assert not {"dockerfile-inline", "labels"} & set(made)
+
+
+def test_all_targets_are_the_default_group() -> None:
+    assert document({"a": {}, "b": {}}, NOTHING)["group"] == {"default": {"targets": ["a", "b"]}}

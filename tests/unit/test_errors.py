@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 import builder
-from builder import errors
+from builder import catalogue, errors
 from builder.errors import BuilderError, PortInUse, did_you_mean, family
 
 # Classes of other modules would count too.
@@ -24,6 +24,11 @@ def test_every_code_is_one_error_s_alone() -> None:
 @pytest.mark.parametrize("error", family(), ids=lambda error: error.__name__)
 def test_codes_are_kebab_case(error: type[BuilderError]) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", error.code)
+
+
+@pytest.mark.parametrize("error", family(), ids=lambda error: error.__name__)
+def test_codes_can_be_explained(error: type[BuilderError]) -> None:
+    assert error.code in catalogue.codes()
 
 
 @pytest.mark.parametrize(

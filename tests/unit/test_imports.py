@@ -11,10 +11,26 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "builder"
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "process", "reference"),
-    ("project", "artifacts"),
-    ("docker", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto", "revision"),
+    ("errors", "process", "reference", "findings", "catalogue", "sources"),
+    ("toml_file", "settings", "releases", "project", "artifacts", "package"),
+    (
+        *("docker", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto", "revision"),
+        *(
+            "elf",
+            "fatbin",
+            "gpu",
+            "cmake",
+            "signature",
+            "pipeline_source",
+            "dali_operators",
+            "sarif",
+            "symptoms",
+            "access",
+        ),
+    ),
+    ("checks", "scaffold", "configure", "doctor"),
     ("steps", "output"),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )
@@ -26,7 +42,7 @@ def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
         for path in sorted(PACKAGE.rglob("*.py"))
-        if path.name != "__init__.py" and path.parent.name != "stages"
+        if path.name != "__init__.py" and "stages" not in path.parts
     }
 
 
@@ -72,11 +88,17 @@ def test_steps_never_import_each_other() -> None:
     assert {name: ours(path) & set(steps) for name, path in steps.items() if ours(path) & set(steps)} == {}
 
 
-def test_only_the_program_itself_imports_the_commands() -> None:
+def test_only_the_program_itself_imports_the_command_line() -> None:
     assert [name for name, path in modules().items() if "cli" in ours(path)] == ["__main__"]
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "stages").glob("*.py")), ids=lambda path: path.name)
+def test_commands_share_their_options_and_nothing_else() -> None:
+    commands = {name: path for name, path in modules().items() if name.startswith("commands.")}
+    shared = {name: ours(path) & set(commands) - {"commands.options"} for name, path in commands.items()}
+    assert {name: others for name, others in shared.items() if others} == {}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "stages").rglob("*.py")), ids=lambda path: path.name)
 def test_build_stages_need_nothing_but_the_standard_library_and_dali(path: Path) -> None:
     foreign = {
         name

@@ -131,3 +131,27 @@ def test_another_target_starts_from_its_own_image_present_or_not(project: Projec
     for client, digest in ((FakeClient(), None), (FakeClient(image), Digest(SHA))):
         found = base.resolve(project, project.targets["ngc"], engine(client), console)
         assert (found.name, found.digest) == (image, digest)
+
+
+@pytest.mark.parametrize(
+    ("client", "name", "digest"),
+    [
+        (None, DOCKER_HUB, None),
+        (FakeClient(hub=True), DOCKER_HUB, None),
+        (FakeClient(DOCKER_HUB), DOCKER_HUB, Digest(SHA)),
+        (FakeClient(HOME_MADE, DOCKER_HUB), HOME_MADE, Digest(SHA)),
+    ],
+    ids=["no engine", "absent", "present", "home-made"],
+)
+def test_a_plan_presumes_what_a_build_would_try_first_and_pulls_nothing(
+    project: Project, client: FakeClient | None, name: str, digest: Digest | None
+) -> None:
+    found = base.presumed(project, project.targets["embedded"], engine(client) if client else None)
+    assert (found.name, found.digest) == (name, digest)
+    assert client is None or client.pulled == []
+
+
+def test_a_base_that_is_named_is_presumed_as_it_is(project: Project) -> None:
+    named = Project.model_validate({**dict(project), "debian_image": "mirror.example.com/debian:12"})
+    assert base.presumed(named, named.targets["embedded"], None).name == "mirror.example.com/debian:12"
+    assert base.presumed(named, named.targets["ngc"], None).name == named.targets["ngc"].triton_image

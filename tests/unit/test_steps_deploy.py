@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import pytest
 
+from builder import package
 from builder.errors import BuilderError, MachineError, PortInUse, ServerDied
 from builder.process import Completed
 from builder.project import Project
@@ -18,15 +20,15 @@ class Compose:
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
         self.environments: list[Mapping[str, str]] = []
-        self.profiles: set[str] = set()
+        self.options: dict[str, str] = {}
         self.fails: tuple[str, ...] = ()
         self.raises: BaseException | None = None
         self.log = ""
 
     def __call__(self, command: Sequence[str], *, env: Mapping[str, str]) -> Completed:
-        options = [word for word in command[2:] if word.startswith("--pro")]
+        options = list(itertools.takewhile(lambda word: word.startswith("--"), command[2:]))
         words = list(command[2 + len(options) :])
-        self.profiles |= {word for word in options if word.startswith("--profile=")}
+        self.options.update(option.split("=", 1) for option in options)
         self.commands.append(words)
         self.environments.append(env)
         if words[0] in ("up", "down") and self.raises:
@@ -87,7 +89,21 @@ def test_an_interrupted_service_is_removed(project: Project, compose: Compose) -
 
 def test_the_registry_is_not_ours_to_stop(project: Project, compose: Compose) -> None:
     deploy.down(project)
-    assert (compose.commands, compose.profiles) == ([["down"]], {"--profile=gpu"})
+    assert (compose.commands, compose.options["--profile"]) == ([["down"]], "gpu")
+
+
+def test_the_program_s_compose_file_serves_a_project_under_its_own_name(project: Project, compose: Compose) -> None:
+    named = Project.model_validate({**dict(project), "repository": "localhost:5000/team/my.blur"})
+    deploy.down(named)
+    assert compose.options["--file"] == str(package.ROOT / "docker-compose.yml")
+    assert (compose.options["--project-directory"], compose.options["--project-name"]) == (str(named.root), "my-blur")
+
+
+def test_a_project_s_own_compose_file_keeps_its_name(project: Project, compose: Compose) -> None:
+    (project.root / "docker-compose.yml").write_text("name: mine\n")
+    deploy.down(project)
+    assert compose.options["--file"] == str(project.root / "docker-compose.yml")
+    assert "--project-name" not in compose.options
 
 
 def test_a_service_that_cannot_be_stopped_is_told(project: Project, compose: Compose) -> None:

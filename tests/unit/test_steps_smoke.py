@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,22 +12,36 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from builder import triton
-from builder.errors import BuilderError, InferenceFailed, ServerDied, VerificationError, WrongAnswer
+from builder import triton, workload
+from builder.errors import (
+    BuilderError,
+    GoldenInvalid,
+    InferenceFailed,
+    OracleModelUnknown,
+    RequestRefused,
+    ServerDied,
+    VerificationError,
+    WrongAnswer,
+)
+from builder.oracles import Case, Oracle, RandomQuestions, identity
+from builder.project import Model, Project
 from builder.steps import smoke
 from builder.steps.smoke import compare
-from builder.triton import Array, ModelSpec, TensorSpec
+from builder.triton import Array, ModelSpec, Tensors, TensorSpec
+from builder.workload import MIB
 
 PLUGIN = "/models/libcustomcopy.so"
+REQUESTS = Oracle("requests.npz", 0.0, 0.0, lambda spec, seed: RandomQuestions(spec, seed, identity))
+IDENTITY = replace(REQUESTS, name="identity")
 
 
-def model(datatype: str) -> ModelSpec:
-    return ModelSpec("m", 8, (TensorSpec("IN", datatype, (-1,)),), (TensorSpec("OUT", datatype, (-1,)),))
+def model(datatype: str = "UINT8", name: str = "m", version: str = "") -> ModelSpec:
+    return ModelSpec(name, 8, (TensorSpec("IN", datatype, (-1,)),), (TensorSpec("OUT", datatype, (-1,)),), version)
 
 
 def check(datatype: str, given: Array, got: Array | None) -> None:
     outputs: Any = {"OUT": got}
-    compare(model(datatype), {"IN": given}, outputs, "http")
+    compare(model(datatype), IDENTITY, Case({"IN": given}, {"OUT": given}), outputs, "http")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +63,10 @@ def test_an_equal_answer_is_right(datatype: str, tensor: Array) -> None:
     ("change", "problem"),
     [
         (lambda _: None, "is missing"),
-        (lambda tensor: np.where(np.arange(12).reshape(3, 4) == 5, 99, tensor).astype(np.uint8), "element 5 on"),
+        (
+            lambda tensor: np.where(np.arange(12).reshape(3, 4) == 5, 99, tensor).astype(np.uint8),
+            r"differs at \[1, 1\]: got 99, not 5; 1 of 12 elements differ, by 94 at most",
+        ),
         (lambda tensor: tensor.reshape(4, 3), r"is uint8\[4, 3\], not uint8\[3, 4\]"),
         (lambda tensor: tensor[:2], r"is uint8\[2, 4\], not uint8\[3, 4\]"),
         (lambda tensor: tensor.astype(np.int8), r"is int8\[3, 4\], not uint8\[3, 4\]"),
@@ -54,9 +74,9 @@ def test_an_equal_answer_is_right(datatype: str, tensor: Array) -> None:
 )
 def test_an_answer_that_differs_is_told_by_how(change: Callable[[Array], Array | None], problem: str) -> None:
     tensor = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    with pytest.raises(WrongAnswer, match=problem) as failure:
+    with pytest.raises(WrongAnswer, match=f"output 'OUT' of model 'm' {problem}") as failure:
         check("UINT8", tensor, change(tensor))
-    assert failure.value.where == "model m, http, input [3, 4]"
+    assert failure.value.where == "model m, http, input uint8[3, 4]"
 
 
 def test_a_zero_s_sign_counts() -> None:
@@ -64,10 +84,92 @@ def test_a_zero_s_sign_counts() -> None:
         check("FP32", np.zeros((1, 1), np.float32), -np.zeros((1, 1), np.float32))
 
 
-def test_a_model_that_is_no_identity_has_no_oracle() -> None:
-    spec = ModelSpec("m", 8, model("UINT8").inputs, ())
-    with pytest.raises(VerificationError, match="1 inputs and 0 outputs"):
-        compare(spec, {"IN": np.zeros((1, 1), np.uint8)}, {}, "http")
+class Echo:
+    """A client whose server gives back what it gets, after `seconds` for each MiB."""
+
+    def __init__(self, protocol: str, seconds: float = 0.0, refuses: bool = False) -> None:
+        self.protocol = protocol
+        self.asked: list[tuple[str, str, tuple[int, ...]]] = []
+        self._seconds = seconds
+        self._refuses = refuses
+
+    def infer(self, spec: ModelSpec, inputs: Tensors) -> Tensors:
+        if self._refuses:
+            raise RequestRefused("refused", remedy="see the server's message")
+        given = inputs["IN"]
+        time.sleep(self._seconds * given.nbytes / MIB)
+        self.asked.append((spec.name, spec.version, given.shape))
+        return {"OUT": given}
+
+    def infer_many(self, spec: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
+        return [self.infer(spec, each) for each in requests]
+
+
+def test_every_version_of_every_model_is_asked_over_every_protocol(
+    monkeypatch: pytest.MonkeyPatch, console: Console
+) -> None:
+    monkeypatch.setattr(workload, "SAMPLE_BYTES", (1, 100))
+    clients = Echo("http"), Echo("grpc")
+    specs = [model(name="a", version="1"), model(name="a", version="2"), model(name="b", version="1")]
+    verified = smoke.verify(specs, {"a": IDENTITY}, clients, 1, console)
+    assert [(each.name, each.version, each.oracle) for each in verified] == [
+        ("a", "1", "identity"),
+        ("a", "2", "identity"),
+        ("b", "1", "signature"),
+    ]
+    assert [each.values_compared for each in verified] == [True, True, False]
+    for each in verified:
+        counts = [
+            sum((name, version) == (each.name, each.version) for name, version, _ in one.asked) for one in clients
+        ]
+        assert all(counts)
+        assert sum(counts) == each.requests
+        assert each.left_out == 0
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "model a/2: " in lines[1]
+    assert "every value right (identity)" in lines[1]
+    assert "types and shapes right, no oracle compared values (signature)" in lines[2]
+
+
+def test_what_there_is_no_time_for_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    monkeypatch.setattr(smoke, "MODELS_SECONDS", 0.0)
+    clients = Echo("http"), Echo("grpc")
+    (verified,) = smoke.verify([model()], {"m": IDENTITY}, clients, 1, console)
+    for client in clients:
+        shapes = {shape for _, _, shape in client.asked}
+        assert {(1, 1), (2, 1), (7, 1), (8, 1), (1, 8 * MIB)} <= shapes
+    assert verified.left_out > 100
+    assert verified.requests == sum(len(client.asked) for client in clients)
+    assert f"no time for {verified.left_out} more requests" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_all_models_together_keep_to_their_time(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    monkeypatch.setattr(smoke, "MODELS_SECONDS", 2.0)
+    monkeypatch.setattr(workload, "SAMPLE_BYTES", (1, MIB))
+    slow = Echo("http", seconds=0.05)
+    began = time.monotonic()
+    verified = smoke.verify([model(name=name) for name in "abc"], {}, [slow], 1, console)
+    assert time.monotonic() - began < 10  # 21 s of requests without the limit
+    assert all(each.left_out for each in verified)
+
+
+def test_the_first_wrong_answer_ends_it(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    wrong = Oracle("x.py:f", 0.0, 0.0, lambda spec, seed: RandomQuestions(spec, seed, _one_more))
+    with pytest.raises(WrongAnswer, match="by 1 at most"):
+        smoke.verify([model()], {"m": wrong}, [Echo("http")], 1, console)
+    monkeypatch.setattr(workload, "SAMPLE_BYTES", (1, 100))
+    smoke.verify([model()], {"m": replace(wrong, atol=255.0)}, [Echo("http")], 1, console)
+
+
+def _one_more(_: ModelSpec, inputs: Tensors) -> Tensors:
+    return {"OUT": np.where(inputs["IN"] < 255, inputs["IN"] + np.uint8(1), np.uint8(254))}
+
+
+@pytest.mark.parametrize(("oracle", "advice"), [(IDENTITY, True), (REQUESTS, False)])
+def test_a_model_that_refuses_random_input_wants_a_golden_file(console: Console, oracle: Oracle, advice: bool) -> None:
+    with pytest.raises(RequestRefused) as failure:
+        smoke.verify([model()], {"m": oracle}, [Echo("http", refuses=True)], 1, console)
+    assert ('oracle = "FILE.npz" in [models.m]' in failure.value.remedy) is advice
 
 
 class FakeServer:
@@ -129,7 +231,12 @@ def test_a_server_that_fails_for_another_reason_proves_nothing(lines: tuple[str,
     [(139, ServerDied, "stopped with exit status 139 while it was asked"), (None, InferenceFailed, "refused")],
 )
 def test_a_request_that_fails_for_want_of_a_server_names_the_server(
-    monkeypatch: pytest.MonkeyPatch, console: Console, status: int | None, expected: type[BuilderError], what: str
+    monkeypatch: pytest.MonkeyPatch,
+    console: Console,
+    project: Project,
+    status: int | None,
+    expected: type[BuilderError],
+    what: str,
 ) -> None:
     @contextlib.contextmanager
     def serving(*_: object, **__: object) -> Iterator[FakeServer]:
@@ -143,5 +250,35 @@ def test_a_request_that_fails_for_want_of_a_server_names_the_server(
     monkeypatch.setattr(triton, "models", models)
     engine: Any = SimpleNamespace(image=lambda _: {"Config": {}})
     with pytest.raises(expected, match=what) as failure:
-        smoke.run(engine, "sha256:1", "mydali", "embedded", console, seed=1)
+        smoke.run(engine, "sha256:1", "mydali", "embedded", console, project=project, seed=1)
     assert type(failure.value) is expected
+
+
+def test_the_server_s_table_is_the_last_to_be_taken_as_evidence() -> None:
+    line = 'No schema found for operator "CustomCopy"'
+    assert judge(f"| m | 1 | UNAVAILABLE: {line}", line).evidence == line
+
+
+def test_a_model_that_builder_toml_names_must_be_served(project: Project) -> None:
+    told = project.model_copy(update={"models": {"reverse": Model(), "twce": Model()}})
+    with pytest.raises(OracleModelUnknown, match=r"no model 'twce'.*did you mean twice"):
+        smoke._check_all_served(told, [model(name="reverse"), model(name="twice")])
+
+
+CONFIG = """max_batch_size: 8
+input [{ name: "IN" data_type: TYPE_UINT8 dims: [ -1 ] }]
+output [{ name: "OUT" data_type: TYPE_UINT8 dims: [ %s ] }]
+"""
+
+
+def test_golden_arrays_are_tried_before_a_server_starts(project: Project) -> None:
+    told = project.model_copy(update={"models": {"m": Model(oracle="golden.npz")}})
+    data = np.zeros((2, 3), np.uint8)
+    np.savez(project.root / "golden.npz", IN=data, OUT=data)
+    folder: Path = project.state / "embedded" / "parts" / "models" / "m"
+    folder.mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(CONFIG % "-1")
+    assert smoke._oracles(told, "embedded")["m"].has_requests
+    (folder / "config.pbtxt").write_text(CONFIG % "4")
+    with pytest.raises(GoldenInvalid, match=r"OUT.*is uint8\[2, 3\], and config.pbtxt declares uint8\[samples, 4\]"):
+        smoke._oracles(told, "embedded")

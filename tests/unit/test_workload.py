@@ -14,6 +14,12 @@ def model(*inputs: TensorSpec, max_batch_size: int = 256) -> ModelSpec:
     return ModelSpec("m", max_batch_size, inputs or (TensorSpec("IN", "UINT8", (-1,)),), ())
 
 
+def swept(load: Workload) -> list[Tensors]:
+    """All requests of a sweep."""
+    needed, others = load.sweep()
+    return [load.request(*size) for size in (*needed, *others)]
+
+
 def equal(one: Sequence[Tensors], other: Sequence[Tensors]) -> bool:
     return len(one) == len(other) and all(
         a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
@@ -71,11 +77,26 @@ def test_successive_requests_differ() -> None:
 @pytest.mark.parametrize("max_batch_size", [1, 5, 32, 256])
 def test_a_sweep_has_every_size_and_batch_that_fit(monkeypatch: pytest.MonkeyPatch, max_batch_size: int) -> None:
     monkeypatch.setattr(workload, "SAMPLE_BYTES", (1, KIB, MIB, 8 * MIB))
-    shapes = [tensors["IN"].shape for tensors in Workload(model(max_batch_size=max_batch_size), 1).sweep()]
+    shapes = [tensors["IN"].shape for tensors in swept(Workload(model(max_batch_size=max_batch_size), 1))]
     assert max(batch * size for batch, size in shapes) <= 64 * MIB
     assert max(batch for batch, _ in shapes) == max_batch_size
     assert {size for _, size in shapes} == {1, KIB, MIB, 8 * MIB}
     assert len(set(shapes)) == len(shapes)
+
+
+def test_no_sweep_goes_without_the_largest_batch_and_the_largest_sample() -> None:
+    needed, others = Workload(model(), 1).sweep()
+    assert needed == [(1, 1), (1, 2), (1, 7), (1, 32), (1, 256), (8 * MIB, 1)]
+    assert not set(needed) & set(others)
+    sizes = [size * batch for size, batch in others]
+    assert sizes == sorted(sizes)  # what there is no time for is what takes longest
+
+
+def test_a_model_of_fixed_dims_is_swept_with_every_batch_size() -> None:
+    fixed = TensorSpec("IN", "FP32", (3, 4))
+    needed, others = Workload(model(fixed, max_batch_size=8), 1).sweep()
+    assert [batch for _, batch in needed] == [1, 2, 7, 8]
+    assert others == []
 
 
 @pytest.mark.parametrize(
@@ -90,13 +111,13 @@ def test_a_request_stays_within_its_limit_whatever_the_dims(
     monkeypatch: pytest.MonkeyPatch, inputs: tuple[TensorSpec, ...]
 ) -> None:
     monkeypatch.setattr(workload, "REQUEST_BYTES_AT_MOST", MIB)
-    sizes = [sum(each.nbytes for each in tensors.values()) for tensors in Workload(model(*inputs), 1).sweep()]
+    sizes = [sum(each.nbytes for each in tensors.values()) for tensors in swept(Workload(model(*inputs), 1))]
     assert 0 < max(sizes) <= MIB
 
 
 def test_requests_of_a_model_without_batches_have_no_batch_dim() -> None:
     load = Workload(model(TensorSpec("IN", "UINT8", (-1, 2)), max_batch_size=0), 1)
-    shapes = [tensors["IN"].shape for tensors in (*load.sweep(), *load.mixed(16))]
+    shapes = [tensors["IN"].shape for tensors in (*swept(load), *load.mixed(16))]
     assert {len(shape) for shape in shapes} == {2}
     assert {last for _, last in shapes} == {2}
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .configuration import Configuration
 from .errors import BackendError
 from .graph import Graph
+
+
+def check_plugins(wanted: Sequence[str], listed: Sequence[str]) -> None:
+    """Raises BackendError where a model's own plugin_libs names a library that the server was not told to load."""
+    for library in wanted:
+        if library not in listed:
+            raise BackendError(
+                f"parameter plugin_libs names '{library}', which the server does not load. Remedy: start it with "
+                f"--backend-config=dali,plugin_libs={':'.join([*listed, library])}"
+            )
 
 
 def check(config: Configuration, graph: Graph) -> None:

@@ -16,8 +16,11 @@ from .errors import BackendError, ExecutionError
 class LoadedPipeline:
     """The pipeline of one model instance. Not for several threads."""
 
-    def __init__(self, serialized: bytes, config: Configuration) -> None:
+    def __init__(self, serialized: bytes, config: Configuration, skipped: str = "") -> None:
         """Builds the pipeline.
+
+        Args:
+            skipped: why a plugin could not be loaded: most likely the reason for an operator that is not there.
 
         Raises:
             BackendError: DALI cannot build it: an unknown operator, a GPU operator in a CPU instance, ...
@@ -28,7 +31,8 @@ class LoadedPipeline:
         try:
             self._pipeline = self._build()
         except Exception as error:
-            raise BackendError(f"Failed to build the pipeline of model '{config.model}': {_explain(error)}") from None
+            reason = _explain(error) + (f". {skipped}" if skipped else "")
+            raise BackendError(f"Failed to build the pipeline of model '{config.model}': {reason}") from None
 
     def _build(self) -> Any:
         from nvidia.dali import Pipeline
@@ -93,5 +97,5 @@ def _explain(error: Exception) -> str:
         message = (f"{operator.group()}: " if operator else "") + reason.strip()
     message = re.sub(r"^C\+\+ context: .*$", "", message, flags=re.MULTILINE).strip()
     if "No schema found for operator" in message or "Schema for operator" in message:
-        message += " (a custom operator: the parameter plugin_libs must name its library)"
+        message += " (a custom operator: the server's --backend-config=dali,plugin_libs= must list its library)"
     return message

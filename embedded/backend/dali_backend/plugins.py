@@ -15,15 +15,18 @@ from .errors import BackendError
 _MARK = b"\x00loading "  # on the trial's stderr: which library comes next
 
 
-def load(libraries: Sequence[str]) -> None:
-    """Loads the libraries, in order, into this process.
+def load(libraries: Sequence[str]) -> str:
+    """Loads the libraries, in order, up to the first that cannot be loaded, as NVIDIA's backend does.
+
+    Returns:
+        why that one could not be loaded, and what to do: models that do not use it serve all the same. Empty if all
+        were loaded.
 
     Raises:
-        BackendError: a library is missing, is not a library, was built against another DALI, or registers an operator
-            that exists already; names it, says why and what to do.
+        BackendError: loading one ends the process; above all one that registers an operator that exists already.
     """
     if not libraries:
-        return
+        return ""
     from nvidia.dali import __version__, plugin_manager
 
     libraries = list(dict.fromkeys(libraries))
@@ -32,7 +35,11 @@ def load(libraries: Sequence[str]) -> None:
         try:
             plugin_manager.load_library(library)
         except Exception as error:
-            raise BackendError(_explain(library, str(error), __version__)) from None
+            rest = libraries[libraries.index(library) + 1 :]
+            return _explain(library, str(error), __version__) + (
+                f" (skipped after it: {', '.join(rest)})" if rest else ""
+            )
+    return ""
 
 
 def _try_apart(libraries: Sequence[str], load_library: Callable[[str], None]) -> None:
@@ -69,8 +76,8 @@ def _try_apart(libraries: Sequence[str], load_library: Callable[[str], None]) ->
         else:
             remedy = "see what the library does when it is loaded"
         raise BackendError(
-            f"Failed to load plugin library '{os.fsdecode(loading)}' (parameter plugin_libs): loading it ends the "
-            f"process with {how}: {reason}. Remedy: {remedy}"
+            f"Failed to load plugin library '{os.fsdecode(loading)}' (--backend-config=dali,plugin_libs): loading it "
+            f"ends the process with {how}: {reason}. Remedy: {remedy}"
         )
 
 
@@ -84,4 +91,4 @@ def _explain(library: str, reason: str, dali_version: str) -> str:
         remedy = f"it was linked against something that this server lacks, or another DALI (this is {dali_version})"
     else:
         remedy = "see what it needs with ldd"
-    return f"Failed to load plugin library '{library}' (parameter plugin_libs): {reason}. Remedy: {remedy}"
+    return f"Failed to load plugin library '{library}' (--backend-config=dali,plugin_libs): {reason}. Remedy: {remedy}"

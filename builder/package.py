@@ -1,0 +1,21 @@
+"""The files that come with this program: the Dockerfile, the embedded base, and the shipped example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+# A wheel has them in a folder of its own; beside it in a checkout are the very ones that the wheel is made of.
+ROOT = _HERE / "shipped" if (_HERE / "shipped").is_dir() else _HERE.parent
+
+
+def dockerfile(root: Path) -> Path:
+    """The Dockerfile of the project in `root`: its own where it has one."""
+    own = root / "Dockerfile"
+    return own if own.is_file() else ROOT / "Dockerfile"
+
+
+def compose_file(root: Path) -> Path:
+    """The compose file of the project in `root`: its own where it has one."""
+    own = root / "docker-compose.yml"
+    return own if own.is_file() else ROOT / "docker-compose.yml"

@@ -1,0 +1,13 @@
+"""Compared with golden arrays."""
+
+from nvidia.dali import fn, pipeline_def, plugin_manager
+from nvidia.dali.plugin.triton import autoserialize
+
+plugin_manager.load_library("/models/libsamplesum.so")
+
+
+@autoserialize
+@pipeline_def(batch_size=64, num_threads=2, device_id=None)
+def pipeline():
+    data = fn.external_source(device="cpu", name="BYTES")
+    return fn.sample_sum(data, name="SUM")

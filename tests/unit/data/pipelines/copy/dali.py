@@ -1,0 +1,15 @@
+"""The pipeline of the model `mydali`: gives back the bytes it was sent, through the custom operator."""
+
+from nvidia.dali import fn, pipeline_def, plugin_manager
+from nvidia.dali.plugin.triton import autoserialize
+
+# Before fn.custom_copy can be named. Triton runs this file in a process of its own, without its plugins.
+plugin_manager.load_library("/models/libcustomcopy.so")
+
+
+# device_id=None: serialized without a GPU; the server places the pipeline.
+@autoserialize
+@pipeline_def(batch_size=256, num_threads=4, device_id=None)
+def pipeline():
+    data = fn.external_source(device="cpu", name="DALI_INPUT_0")  # the input's name in config.pbtxt
+    return fn.custom_copy(data, device="cpu", name="DALI_OUTPUT_0")
