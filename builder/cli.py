@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import tempfile
@@ -117,6 +118,9 @@ def _run(arguments: list[str] | None) -> int:
         number = int(stopped.args[0])
         output.error(Interrupted("interrupted", remedy="run it again; what earlier commands left is untouched"))
         return INTERRUPTED if number == signal.SIGINT else 128 + number
+    except BrokenPipeError:  # as of `| head`: nobody listens any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except typer.exceptions.TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         output.error(BadUsage(message, where="python -m builder", remedy="see --help"))

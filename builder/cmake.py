@@ -24,6 +24,21 @@ _HERE = ("CMAKE_CURRENT_SOURCE_DIR", "CMAKE_CURRENT_LIST_DIR")
 _TOP = ("CMAKE_SOURCE_DIR", "PROJECT_SOURCE_DIR")
 # A library is libNAME.so only where nobody says otherwise.
 _RENAMES = re.compile(r"(CMAKE_SHARED_MODULE_|CMAKE_SHARED_LIBRARY_|LIBRARY_)?(OUTPUT_NAME(_\w+)?|PREFIX|SUFFIX)")
+# Commands that leave no file in a source folder. Of others, and of functions of CMake's modules, nobody knows.
+_HARMLESS = """
+add_compile_definitions add_compile_options add_dali_plugin add_definitions add_dependencies add_library
+add_link_options add_subdirectory add_test block break check_language cmake_minimum_required cmake_parse_arguments
+cmake_path cmake_policy continue else elseif enable_language enable_testing endblock endforeach endfunction endif
+endmacro endwhile find_file find_library find_package find_path find_program foreach function get_cmake_property
+get_directory_property get_filename_component get_property get_source_file_property get_target_property if include
+include_directories include_guard install link_directories link_libraries list macro mark_as_advanced math message
+option project return separate_arguments set set_directory_properties set_property set_source_files_properties
+set_target_properties source_group string target_compile_definitions target_compile_features target_compile_options
+target_include_directories target_link_directories target_link_libraries target_link_options target_sources unset
+while
+"""
+_READS = {"GLOB", "GLOB_RECURSE", "READ", "RELATIVE_PATH", "SIZE", "STRINGS", "TO_CMAKE_PATH", "TO_NATIVE_PATH"}
+"""What file() may do and is harmless still."""
 _DEEPEST = 50  # folders; a loop of includes ends here
 
 _REGISTER = "DALI_REGISTER_OPERATOR"
@@ -50,6 +65,8 @@ class Declared:
     line: int
     file: Path
     """The CMake file that declares it."""
+    written: tuple[Path, ...] = ()
+    """The sources that are written out, beside others that are not."""
 
 
 class _Unknown(Exception):
@@ -64,6 +81,26 @@ def libraries(plugin_folder: Path) -> tuple[Declared, ...] | None:
         return tuple(_Reading(plugin_folder).file(plugin_folder / FILE_NAME, plugin_folder, 0))
     except _Unknown:
         return None
+
+
+def may_make_sources(plugin_folder: Path) -> bool:
+    """Whether sources may come to be while CMake or the build runs; yes where that cannot be told."""
+    from cmake_parser import CMakeParseError, parse_raw
+
+    harmless, defined = set(_HARMLESS.split()), set[str]()
+    called: dict[str, bool] = {}
+    for path in sorted({*plugin_folder.rglob(FILE_NAME), *plugin_folder.rglob("*.cmake")}):
+        try:
+            commands = list(parse_raw(path.read_text(encoding="utf-8"), skip_comments=True))
+        except (OSError, UnicodeDecodeError, CMakeParseError, RecursionError):
+            return True
+        for command in commands:
+            name, words = command.identifier.lower(), [token.value for token in command.args]
+            if name in ("function", "macro"):
+                defined.update(word.lower() for word in words[:1])
+            reads = name == "file" and bool(words) and words[0] in _READS
+            called[name] = called.get(name, True) and (name in harmless or reads) and "GENERATED" not in words
+    return any(not known for name, known in called.items() if name not in defined)
 
 
 def operators(
@@ -146,11 +183,12 @@ class _Reading:
             raise _Unknown
         name, *rest = words
         sources: tuple[Path, ...] | None = None
+        known: tuple[Path, ...] = ()
         if rest[:1] == ["SOURCES"]:
             found = [self._path(word, folder, path) for word in rest[1:]]
             known = tuple(each for each in found if each is not None)
             sources = known if len(known) == len(found) else None
-        return Declared(name, f"/models/lib{name}.so", sources, line, path)
+        return Declared(name, f"/models/lib{name}.so", sources, line, path, known)
 
     def _include(self, arguments: Sequence[Any], folder: Path, path: Path, depth: int) -> Iterator[Declared]:
         included = self._path(arguments[0].value if arguments else "", folder, path)

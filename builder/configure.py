@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from builder.checks.repository import named_backend
 from builder.errors import BadUsage, SignatureUnknown, did_you_mean
 from builder.pbtxt import DALI, Config
 from builder.signature import Signature, Tensor
@@ -21,7 +22,7 @@ def complete(signature: Signature, config: Config | None, name: str) -> str:
         SignatureUnknown: the pipeline does not declare what is missing; the detail has a line for each gap.
         BadUsage: the model is not one of DALI's.
     """
-    if config and (config.backend not in ("", DALI) or config.message.platform):
+    if config and named_backend(config) not in (None, DALI):
         raise BadUsage(
             f"model {name!r} is not one of DALI's",
             where=str(config.path),
@@ -101,7 +102,7 @@ def _lacking(declared: Tensor, given: object | None) -> list[str]:
 
 
 def _whole(signature: Signature, name: str) -> Iterator[str]:
-    yield f'name: "{name}"\nbackend: "{DALI}"\nmax_batch_size: {signature.batch_size}\n'
+    yield f'{_name(name)}\nbackend: "{DALI}"\nmax_batch_size: {signature.batch_size}\n'
     yield _block("input", [_tensor(each, each.name or "") for each in signature.inputs])
     outputs = signature.outputs or ()
     yield _block(
@@ -141,8 +142,16 @@ def _block(side: str, tensors: Sequence[str]) -> str:
 
 
 def _tensor(tensor: Tensor, name: str) -> str:
-    fields = [f'name: "{name}"', f"data_type: {tensor.dtype}", _dims(tensor)]
+    fields = [_name(name), f"data_type: {tensor.dtype}", _dims(tensor)]
     return f"{_INDENT}{{\n" + "".join(f"{_INDENT * 2}{field}\n" for field in fields) + f"{_INDENT}}}"
+
+
+def _name(name: str) -> str:
+    """The field `name`, its text escaped as protobuf does."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    return str(text_format.MessageToString(model_config_pb2.ModelInput(name=name), as_utf8=True, as_one_line=True))
 
 
 def _dims(tensor: Tensor) -> str:

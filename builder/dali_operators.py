@@ -1,11 +1,16 @@
 """The operators that DALI itself registers: what uses one of these needs no plugin.
 
 The names are what `nvidia.dali.backend` lists for any device (RegisteredCPUOps, RegisteredGPUOps, RegisteredMixedOps)
-in the wheels 1.53.0 and 2.1.1, together, and those of operators that only its Python package knows.
+in the wheels 1.53.0 and 2.1.1, together, and those of operators that only its Python package knows. Older versions have
+operators that these do not, and newer ones will.
 """
 
 from __future__ import annotations
 
+import re
+
+_OLDEST, _NEWEST = (1, 53, 0), (2, 1, 1)
+"""The versions that the names are of."""
 _REGISTERED = """
 ArithmeticGenericOp AudioDecoder AudioResample BBoxPaste BBoxRotate BatchPermutation BbFlip BoxEncoder Brightness
 BrightnessContrast COCOReader Caffe2Reader CaffeReader Cast CastLike Cat Clahe CoinFlip ColorSpaceConversion
@@ -49,6 +54,12 @@ def key(name: str) -> str:
 
 
 KEYS = frozenset(key(name) for name in (_REGISTERED + _PYTHON_ONLY).split())
+
+
+def are_known(version: str | None) -> bool:
+    """Whether these are the operators of a version such as 1.53.0; None: nobody knows the version."""
+    numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version or "")
+    return numbers is not None and _OLDEST <= tuple(int(each or 0) for each in numbers.groups()) <= _NEWEST
 
 
 def is_builtin(name: str) -> bool:

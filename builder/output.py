@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ from builder.findings import Finding, errors, ordered
 
 
 def _stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    # In a file or a pipe no line is broken, so that it can be searched and copied.
+    width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 1000
+    return Console(stderr=True, highlight=False, soft_wrap=True, width=width)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,26 @@ def read(path: Path, root: Path | None = None) -> Config:
         raise _invalid(path, root, str(error), "mend the value") from None
     if "\ufffd" in text and "\ufffd" in text_format.MessageToString(message, as_utf8=True):
         raise _invalid(path, root, "a string in it is not UTF-8", "save it as UTF-8")
-    return Config(path, message, text, dict(_Walk(lines, message.DESCRIPTOR)))
+    config = Config(path, message, text, dict(_Walk(lines, message.DESCRIPTOR)))
+    for steps, what in _unknown_numbers(message):
+        place = config.place(root, *steps)
+        raise _invalid(path, root, what, "write the value by its name", place.line, place.column)
+    return config
+
+
+def _unknown_numbers(message: Any, steps: Steps = ()) -> Iterator[tuple[Steps, str]]:
+    """Enumerations whose value is a number without a name: the parser takes them, and nothing else does."""
+    for field, value in message.ListFields():
+        here = (*steps, field.name)
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            continue  # of which none has an enumeration
+        repeated = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        for index, each in enumerate(value if repeated else [value]):
+            at = (*here, index) if repeated else here
+            if field.enum_type and each not in field.enum_type.values_by_number:
+                yield at, f"{field.name} is {each}, which no value of {field.enum_type.name} has"
+            elif field.message_type:
+                yield from _unknown_numbers(each, at)
 
 
 def _invalid(path: Path, root: Path, what: str, remedy: str, line: int = 0, column: int = 0) -> CheckFailed:

@@ -6,6 +6,7 @@ What depends on a helper function, a condition, a loop or a value that is not wr
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 import warnings
 from collections.abc import Iterator
@@ -56,20 +57,50 @@ class Reading:
     findings: list[Finding]
 
 
-def read(path: Path, root: Path, model: str) -> Reading:
-    """Reads the source in `path`; places are as seen from `root`."""
+class Unparsable(Exception):
+    """A file is not what the Python that runs the builder understands; the message goes on after the file's name."""
+
+    def __init__(self, what: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(what)
+        self.line, self.column = line, column
+
+
+def parse(path: Path) -> ast.Module:
+    """A Python file's syntax tree.
+
+    Raises:
+        OSError: it cannot be read.
+        Unparsable: it is not Python, or nested deeper than can be parsed.
+    """
+    data = path.read_bytes()
     try:
-        data = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in a string is the user's business
-            tree = ast.parse(data, str(path))
+            return ast.parse(data, str(path))
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
         line, column = getattr(error, "lineno", None) or 0, getattr(error, "offset", None) or 0
         what = getattr(error, "msg", None) or str(error)
-        place = Place.within(root, path, line, max(column, 0))
-        finding = Finding("pipeline-syntax", f"{path.name} is not Python: {what}", place, "mend that line", model=model)
+        # Another Python may take it: newer ones know more syntax.
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise Unparsable(f"is not Python {version}: {what}", line, max(column, 0)) from None
+    except (RecursionError, MemoryError):
+        raise Unparsable("cannot be parsed: it is nested too deeply") from None
+
+
+def read(path: Path, root: Path, model: str) -> Reading:
+    """Reads the source in `path`; places are as seen from `root`."""
+    try:
+        tree = parse(path)
+    except Unparsable as error:
+        finding = Finding(
+            "pipeline-syntax",
+            f"{path.name} {error}",
+            Place.within(root, path, error.line, error.column),
+            "mend that line, or run the builder with the Python that the base has" if error.line else "mend the file",
+            model=model,
+        )
         return Reading(None, [finding])
-    except (OSError, RecursionError, MemoryError) as error:
+    except OSError as error:
         finding = Finding(
             "pipeline-syntax",
             f"{path.name} cannot be read: {type(error).__name__}: {error}",
@@ -281,6 +312,16 @@ class _Module:
                     decorator.col_offset + 1,
                     "write @autoserialize first, @pipeline_def below it",
                 )
+        return None
+
+    def binds(self, name: str) -> bool:
+        return name in _bindings(self._tree)
+
+    def own(self, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+        """The module's function or class of that name, if the name stands for nothing else."""
+        for statement in self._tree.body if _bindings(self._tree).get(name) == 1 else ():
+            if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
+                return statement
         return None
 
     def plugins(self) -> Iterator[LoadedPlugin]:
@@ -525,7 +566,7 @@ class _Pipeline:
         source = (
             call.args[0] if call.args else next((each.value for each in call.keywords if each.arg == "source"), None)
         )
-        if source is not None and not (isinstance(source, ast.Constant) and source.value is None):
+        if source is not None and self._is_given(source):
             self._module.find(
                 "input-has-source",
                 f"external_source{f' {name!r}' if isinstance(name, str) else ''} has a source, which stays behind",
@@ -552,6 +593,24 @@ class _Pipeline:
                 call.lineno,
             )
         )
+
+    def _is_given(self, source: ast.expr) -> bool:
+        """Whether a source certainly is one, and not None or something that nobody knows."""
+        value = self._module.constant(source, self._scope)
+        if value is not UNKNOWN:
+            return value is not None
+        match source:
+            case ast.Lambda() | ast.ListComp() | ast.GeneratorExp() | ast.List() | ast.Tuple():
+                return True
+            case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)) if name not in _bindings(self._function):
+                own = self._module.own(name)
+                if isinstance(source, ast.Name):
+                    return own is not None or (hasattr(builtins, name) and not self._module.binds(name))
+                # What a class makes is no None, nor is what a generator does; of another function nobody knows.
+                return isinstance(own, ast.ClassDef) or (
+                    own is not None and any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(own))
+                )
+        return False
 
     # Outputs.
 

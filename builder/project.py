@@ -22,8 +22,48 @@ __all__ = ["AUTO", "EMBEDDED", "FILE_NAME", "Model", "Project", "ProjectFile", "
 EMBEDDED = "embedded"
 AUTO = "auto"
 DEFAULT_DALI = "1.53.0"
+_OWN_ARGUMENTS = (
+    "--model-repository",
+    "--model-store",
+    "--backend-config=dali,plugin_libs",
+    "--http-port",
+    "--grpc-port",
+    "--metrics-port",
+    "--allow-http",
+    "--allow-grpc",
+)
 MODELS = "/models"
 """The model repository in the image; libraries lie beside the models."""
+
+
+def _target_name(text: str) -> str:
+    if text == "all":
+        raise ValueError("'all' stands for all targets on the command line; choose another name")
+    return text
+
+
+def _repository(text: str) -> str:
+    if Reference.parse(_reference(text)).digest:
+        raise ValueError("a push makes the digest; name the repository alone")
+    return text
+
+
+def _library(name: str) -> str:
+    if name.startswith("lib") and name.endswith(".so"):
+        raise ValueError(f"write {name[3:-3]!r}: NAME stands for libNAME.so")
+    return name
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := next((name for name in names if names.count(name) > 1), ""):
+        raise ValueError(f"{repeated!r} is there twice")
+    return names
+
+
+def _server_argument(text: str) -> str:
+    if text.startswith(_OWN_ARGUMENTS):
+        raise ValueError(f"{text.partition('=')[0]} is given by the image itself")
+    return text
 
 
 def _reference(text: str) -> str:
@@ -35,8 +75,11 @@ def _reference(text: str) -> str:
 
 
 ReferenceText = Annotated[str, AfterValidator(_reference)]
+RepositoryText = Annotated[str, AfterValidator(_repository)]
+TargetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_target_name)]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
-Library = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$")]
+Library = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"), AfterValidator(_library)]
+ServerArgument = Annotated[str, AfterValidator(_server_argument)]
 Architecture = Annotated[str, Field(pattern=r"^\d{2,3}[af]?(-real|-virtual)?$")]
 Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
@@ -61,6 +104,7 @@ class Target(_Table):
         (), description="the GPUs to compile for, as CMake writes them, such as '90-real'; empty for the usual ones"
     )
     cuda: Literal["AUTO", "ON", "OFF"] = Field("ON", description="OFF compiles operators for the CPU alone")
+    gpu: bool = Field(True, description="false for images that only ever run without a GPU, so that `check` can tell")
     platform: Literal["linux/amd64", "linux/arm64"] = Field("linux/amd64", description="of the image")
 
     @property
@@ -84,29 +128,27 @@ class Model(_Table):
         description="what says which answer is right: 'identity' (the output is the input), a file of golden arrays "
         "(FILE.npz), a function (FILE.py:NAME), or 'signature' for nothing but the right names, types and shapes",
     )
-    rtol: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="relative tolerance; with atol, 0 means byte for byte"
-    )
-    atol: float = Field(0.0, ge=0, allow_inf_nan=False, description="absolute tolerance")
+    rtol: Tolerance = Field(0.0, description="relative tolerance; with atol, 0 means byte for byte")
+    atol: Tolerance = Field(0.0, description="absolute tolerance")
 
 
 class ProjectFile(_Table):
     """The keys of builder.toml."""
 
-    repository: ReferenceText = Field(description="where images are pushed: HOST/PATH")
+    repository: RepositoryText = Field(description="where images are pushed: HOST/PATH")
     tags: tuple[Tag, ...] = Field(("latest",), min_length=1, description="the tags of the first target's image")
-    targets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Target] = Field(
+    targets: dict[TargetName, Target] = Field(
         min_length=1,
         description="the images to build",
         json_schema_extra={"additionalProperties": False},  # pydantic's schema takes other names, pydantic does not
     )
-    plugins: tuple[Library, ...] = Field(
+    plugins: Annotated[tuple[Library, ...], AfterValidator(_unique)] = Field(
         (),
         description="the libraries that the server loads, in this order: NAME for /models/libNAME.so; "
         "empty for all that plugin/ makes, by name",
     )
     models: dict[str, Model] = Field({}, description="how each model is verified")
-    server_args: tuple[str, ...] = Field((), description="more arguments for tritonserver")
+    server_args: tuple[ServerArgument, ...] = Field((), description="more arguments for tritonserver")
     debian_image: ReferenceText = Field(
         AUTO, description="the Debian under the embedded base; 'auto' pulls Docker Hub's or makes one"
     )
@@ -187,6 +229,7 @@ class Project(ProjectFile):
         return {name: self.targets[name] for name in names}
 
 
+_TABLES: dict[str, type[_Table]] = {"targets": Target, "models": Model}
 _UNTOLD = Model.model_validate({})
 
 
@@ -209,44 +252,77 @@ def validated(root: Path, given: Settings) -> Project:
     """The project that the settings stand for. Raises CheckFailed."""
     try:
         project = Project(root=root.resolve(), **dict(ProjectFile.model_validate(given.values)))
-        project._given = given
-        return project
     except ValidationError as error:
         raise CheckFailed(ordered(_findings(error, given))) from None
+    if project.home.tag and "tags" in given.values:
+        what = f"repository has the tag {project.home.tag!r}, and there are tags too"
+        raise CheckFailed([Finding("value-invalid", what, given.place(("tags",)), "leave one of them out")])
+    project._given = given
+    return project
 
 
 def _findings(error: ValidationError, given: Settings) -> Iterator[Finding]:
+    problems = error.errors()
     meant = {
-        (
-            *problem["loc"][:-1],
-            *difflib.get_close_matches(str(problem["loc"][-1]).lower(), _keys(problem["loc"][:-1]), 1),
-        )
-        for problem in error.errors()
-        if problem["type"] == "extra_forbidden"
+        (*each["loc"][:-1], *difflib.get_close_matches(str(each["loc"][-1]).lower(), _keys(each["loc"][:-1]), 1))
+        for each in problems
+        if each["type"] == "extra_forbidden"
     }
-    for problem in error.errors():
+    for problem in problems:
         if problem["type"] == "missing" and problem["loc"] in meant:
             continue  # it is there, under a name that is told
+        if problem["type"] == "too_short" and any(each["loc"][:-1] == problem["loc"] for each in problems):
+            continue  # pydantic does not count the elements that are wrong
         # An invalid name of a table is reported at (…, name, "[key]").
         key = tuple(str(part) for part in problem["loc"] if part != "[key]")
-        name, place, kind = ".".join(key), given.place(key), problem["type"]
-        message = problem["msg"].removeprefix("Value error, ")
-        if kind == "extra_forbidden":
+        name, place = ".".join(key), given.place(key)
+        if problem["type"] == "extra_forbidden":
             known = list(_keys(key[:-1]))
             hint = did_you_mean(key[-1], known)
             yield Finding("key-unknown", f"{name}: no such key{hint}", place, f"choose among {', '.join(known)}")
-        elif kind == "missing":
-            yield Finding(
-                "key-missing", f"{name} is missing", place, f"add {key[-1]} = ..., as `builder schema` describes it"
-            )
+        elif problem["type"] == "missing":
+            remedy = f"add {key[-1]} = ..., as `builder schema` describes it"
+            yield Finding("key-missing", f"{name} is missing", place, remedy)
         else:
-            yield Finding("value-invalid", f"{name}: {message[:1].lower()}{message[1:]}", place, "mend the value")
+            what = f"{name}: {_message(problem)}" if name else _message(problem)
+            yield Finding("value-invalid", what, place, _remedy(key))
+
+
+_WANTED = {
+    "tuple_type": 'a list is wanted, such as ["..."]',
+    "dict_type": "a table is wanted, such as { ... }",
+    "model_type": "a table is wanted, such as { ... }",
+    "string_type": "a text is wanted, in quotes",
+    "string_pattern_mismatch": "it does not have the form that it must",
+}
+
+
+def _message(problem: Any) -> str:
+    """Pydantic's message, in the words of TOML."""
+    message = _WANTED.get(problem["type"]) or str(problem["msg"]).removeprefix("Value error, ")
+    shown = (
+        repr(problem["input"]) if problem["type"] in _WANTED and isinstance(problem["input"], str | int | float) else ""
+    )
+    return f"{shown}: {message}" if shown else f"{message[:1].lower()}{message[1:]}"
+
+
+def _remedy(key: tuple[str, ...]) -> str:
+    """What the key is for."""
+    names = [part for part in key if not part.isdecimal()]
+    table: type[_Table] = _TABLES[names[0]] if len(names) == 3 and names[0] in _TABLES else ProjectFile
+    field = table.model_fields.get(names[-1]) if names else None
+    if len(names) == 2 and names[0] in _TABLES:
+        return (
+            f"a name in [{names[0]}] has small letters, digits and hyphens"
+            if names[0] == "targets"
+            else "mend the table"
+        )
+    return f"it is {field.description}" if field and field.description else "mend the value"
 
 
 def _keys(table: Sequence[str | int]) -> Sequence[str]:
     """The keys that a table may have."""
-    kinds: dict[str, type[_Table]] = {"targets": Target, "models": Model}
-    return list((kinds[str(table[0])] if table else ProjectFile).model_fields)
+    return list((_TABLES[str(table[0])] if table else ProjectFile).model_fields)
 
 
 def described(given: Settings) -> Iterator[tuple[str, Any, str]]:
@@ -263,4 +339,9 @@ def described(given: Settings) -> Iterator[tuple[str, Any, str]]:
 
 
 def _origin(key: tuple[str, ...], given: Settings) -> str:
-    return str(given.places.get(key, "default"))
+    value: Any = given.values
+    for part in key:
+        if not isinstance(value, dict) or part not in value:
+            return "default"
+        value = value[part]
+    return str(given.place(key))

@@ -10,6 +10,7 @@ from typing import Any
 
 from builder import package
 from builder.artifacts import Parts
+from builder.errors import ProjectError
 from builder.process import redact
 from builder.project import DEFAULT_DALI, MODELS, Project, Target
 from builder.reference import Digest
@@ -107,4 +108,10 @@ def _common(project: Project, name: str) -> dict[str, Any]:
 
 def _dockerfile(project: Project) -> str:
     """Its text, as a Dockerfile beside the project is not what bake has to find."""
-    return package.dockerfile(project.root).read_text(encoding="utf-8")
+    path = package.dockerfile(project.root)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(
+            f"the Dockerfile cannot be read: {error}", where=str(path), remedy="make it a UTF-8 text file"
+        ) from None

@@ -119,7 +119,8 @@ def _spelled(parts: Sequence[str], values: Mapping[str, Any]) -> Key:
     table: Any = values
     for part in parts:
         known = {_plain(name): name for name in table} if isinstance(table, dict) else {}
-        key.append(known.get(_plain(part), part.lower()))
+        # A model's name has whatever letters its folder has.
+        key.append(known.get(_plain(part), part if key == ["models"] else part.lower()))
         table = table.get(key[-1]) if isinstance(table, dict) else None
     return tuple(key)
 
@@ -129,8 +130,9 @@ def _plain(name: str) -> str:
 
 
 def _value(text: str) -> Any:
-    """A list, a table or a truth value as in TOML; anything else is text, which the schema turns into what it wants."""
-    if text.strip().startswith(("[", "{")) or text in ("true", "false"):
+    """A list, table, quoted text or truth value as in TOML; anything else is text, of which the schema makes what it
+    wants."""
+    if text.strip().startswith(("[", "{", '"', "'")) or text in ("true", "false"):
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except (ValueError, RecursionError):

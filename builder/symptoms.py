@@ -18,7 +18,7 @@ EVIDENCE_LINES = 3
 _LONGEST_LINE = 4000
 _LONGEST_RECORD = 40
 _KILLED = 137
-_SIGNALS = {6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+_SIGNALS = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ _SYMPTOMS: tuple[_Symptom, ...] = (
     ),
     _symptom(
         "library-unloadable",
-        r"(?:: |^)(?P<needed>[^\s:'\"/]+\.so[\w.]*): cannot open shared object file",
+        r"(?<!unable to load shared library)(?:: |^)(?P<needed>[^\s:'\"/]+\.so[\w.]*): cannot open shared object file",
         "a library needs {needed}, which the image does not have",
         "install what has it, or link it statically; `ldd` lists all that is missing",
     ),
@@ -352,9 +352,21 @@ _SYMPTOMS: tuple[_Symptom, ...] = (
     ),
     _symptom(
         "dims-empty",
-        r"model (?:in|out)put '(?P<tensor>[^']+)' must specify 'dims'(?: for (?P<model>[\w.-]+))?",
+        r"model (?:in|out)put (?:'?(?P<tensor>[^\s']+)'? )?must specify 'dims'(?: for (?P<model>[\w.-]+))?",
         "config.pbtxt has no dims for {tensor}",
         "write them: -1 where any size will do, without the batch",
+    ),
+    _symptom(
+        "dtype-unsupported",
+        r"model (?:in|out)put (?:'?(?P<tensor>[^\s']+)'? )?must specify 'data_type'(?: for (?P<model>[\w.-]+))?",
+        "config.pbtxt has no data_type for {tensor}",
+        "write it, or declare it in the pipeline; `builder config MODEL` writes the whole configuration",
+    ),
+    _symptom(
+        "preferred-batch-size-invalid",
+        r"dynamic batching preferred size must be (?P<problem>positive|<= max batch size) for (?P<model>[\w.-]+)",
+        "a preferred_batch_size of config.pbtxt is not what it must be: {problem}",
+        "leave preferred_batch_size out, or name sizes from 1 to max_batch_size",
     ),
     _symptom(
         "dims-invalid",
@@ -443,7 +455,26 @@ _SYMPTOMS: tuple[_Symptom, ...] = (
         "python-module-missing",
         otherwise=True,
     ),
-    # The server itself.
+    # The container, and the server itself.
+    _symptom(
+        "image-wrong-machine",
+        r"exec (?P<program>\S+): exec format error|exec user process caused[^\n\v]*exec format error",
+        "the image is for another processor than this machine has",
+        "build it for this machine with `platform` in builder.toml, or run it where that processor is",
+    ),
+    _symptom(
+        "server-missing",
+        r"exec: \"?(?P<program>[\w./-]*tritonserver)\"?: (?:not found|executable file not found|stat \S+ no such file)"
+        r"|tritonserver: (?:command )?not found",
+        "the image has no tritonserver where its command looks for it",
+        "build on an image of Triton's server, in NVIDIA's layout; a client's image (-sdk) has none",
+    ),
+    _symptom(
+        "machine",
+        r"could not select device driver \"[^\"]*\" with capabilities: \[\[gpu\]\]",
+        "the engine cannot give a GPU to a container",
+        "install the NVIDIA driver and the NVIDIA container toolkit, or leave --gpus out",
+    ),
     _symptom(
         "port-in-use",
         r"(?:failed to start (?P<service>\w+) service[^\n\v]*?)?Socket '(?P<address>[^']+)' already in use",
@@ -459,7 +490,7 @@ _SYMPTOMS: tuple[_Symptom, ...] = (
     ),
     _symptom(
         "repository-missing",
-        r"(?:failed to stat file|[Ff]ailed to stat file path|directory does not exist at) (?P<path>\S*[^\s\"'.])",
+        r"(?:[Ff]ailed to stat file(?: path)?|directory does not exist at) (?P<path>(?:\w+://)?[^\s\"':]*[^\s\"':.])",
         "the server has no model repository at {path}",
         "mount it there, or correct --model-repository",
         "repository-unreadable",
@@ -492,7 +523,7 @@ _SYMPTOMS: tuple[_Symptom, ...] = (
     ),
     _symptom(
         "server-crashed",
-        r"Signal \((?P<signal>6|7|8|11)\) received",
+        r"Signal \((?P<signal>4|6|7|8|11)\) received",
         "the server crashed with {name}{culprit}",
         "look at what ran in it: a plugin above all; run its operator in DALI alone with the same input",
         *_ANYTHING,
@@ -519,12 +550,15 @@ def diagnose(lines: Iterable[str], *, status: int | None = None, out_of_memory: 
         out_of_memory: the engine says that it was killed for memory.
     """
     found: dict[tuple[str, str, str], _Found] = {}
-    for record in _records(last_run(plain(lines))):
+    run = last_run(plain(lines))
+    for record in _records(run):
         for symptom, match, line in _matches(record):
             values = _values(match, record)
             model = values.get("model") or values.get("model2") or _model(line)
             key = (symptom.code, symptom.what.format_map(values), model)
             found.setdefault(key, _Found(symptom, values)).lines.append(line)
+    if health(run).ready:
+        found = {key: each for key, each in found.items() if not _is_only_a_warning(each)}
     # The same error comes with its model's name and without it.
     named = {key[:2] for key in found if key[2]}
     causes = {key: each for key, each in found.items() if key[2] or key[:2] not in named}
@@ -545,6 +579,11 @@ class _Found:
     symptom: _Symptom
     values: _Values
     lines: list[str] = field(default_factory=list)
+
+
+def _is_only_a_warning(found: _Found) -> bool:
+    """Whether a server that serves has only warned of it: what looks for a GPU complains where there is none."""
+    return found.symptom.code == "gpu-missing" and all(_level(line) == "W" for line in found.lines)
 
 
 def _is_consequence(key: tuple[str, str, str], causes: Mapping[tuple[str, str, str], _Found]) -> bool:
@@ -604,6 +643,10 @@ class Health:
     """Those that it loaded."""
     stopped: bool
     """It was asked to stop."""
+    begins: bool
+    """The log has the server's start: `kubectl logs --tail` leaves it out."""
+    complains: bool
+    """Some line is of an error, known or not; so is a log with no line of a server's."""
 
 
 def health(lines: Iterable[str]) -> Health:
@@ -611,7 +654,11 @@ def health(lines: Iterable[str]) -> Health:
     run = last_run(plain(lines))
     ready = any(re.search(r"Started (?:HTTPService|GRPCInferenceService)", line) for line in run)
     loaded = {match[1] for line in run if (match := re.search(r"successfully loaded '([^']+)'", line))}
-    return Health(ready, tuple(sorted(loaded)), any(re.match(r"Signal \((?:2|15)\) received", line) for line in run))
+    stopped = any(re.match(r"Signal \((?:2|15)\) received", line) for line in run)
+    begins = any(_START.search(line) for line in run)
+    levels = {_level(line) for line in run if not _HARMLESS.search(line)}
+    complains = bool(levels & {"E", "F"}) or levels <= {""} or any(_ERROR.match(line) for line in run)
+    return Health(ready, tuple(sorted(loaded)), stopped, begins, complains)
 
 
 # A terminal's commands: CSI, OSC, and those of two characters.
@@ -649,6 +696,16 @@ _HARMLESS = re.compile(
 )
 
 
+# What the server, Python and the loader say of an error without a time.
+_ERROR = re.compile(r"error: |terminate called|Traceback |Signal \((?!2\)|15\))|[\w.]+(?:Error|Exception): ")
+
+
+def _level(line: str) -> str:
+    """I, W, E or F; empty where a line has no time of its own."""
+    header = _GLOG.match(line)
+    return (header[1] or header[2]) if header else ""
+
+
 @dataclass
 class _Record:
     """Lines that belong together: a message, and what follows it without a time of its own."""
@@ -667,7 +724,7 @@ def _records(lines: Iterable[str]) -> Iterator[_Record]:
         if not line.strip() or line.startswith(_TABLE) or _HARMLESS.search(line):
             continue
         header = _GLOG.match(line)
-        if header and (header[1] or header[2]) == "I" and "pb_stub.cc" not in line:
+        if _level(line) == "I" and "pb_stub.cc" not in line:
             # Lines that follow have no time of their own, and may be anybody's.
             yield record
             record = _Record()

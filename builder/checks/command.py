@@ -10,6 +10,10 @@ from builder.errors import did_you_mean
 from builder.findings import Finding, Place
 from builder.project import MODELS, Project
 
+_NAMED = re.compile(rf"{MODELS}/lib(.+)\.so")
+_STAGE = re.compile(r"^\s*FROM\s+.*\s+AS\s+(\S+)\s*$", re.MULTILINE | re.IGNORECASE)
+_STAGES = ("artifacts", "runtime")
+"""What a build asks of a Dockerfile."""
 _LISTED = re.compile(r"--backend-config(?:=|\"\s*,\s*\")dali,plugin_libs=([^\"\s]*)")
 
 
@@ -39,7 +43,7 @@ def check_list(project: Project, present: Sequence[str] | None, used: Collection
     listed = project.listed or present or ()
     for name, path in zip(project.plugins, project.listed, strict=True):
         if present is not None and path not in present:
-            known = [each.removeprefix(f"{MODELS}/lib").removesuffix(".so") for each in present]
+            known = [found[1] for each in present if (found := _NAMED.fullmatch(each))]
             yield Finding(
                 "plugin-sources-missing",
                 f"nothing makes {path}{did_you_mean(name, known)}",
@@ -65,8 +69,10 @@ def check_list(project: Project, present: Sequence[str] | None, used: Collection
                 "remove it, or list in builder.toml the plugins that the server shall load",
             )
     own = package.dockerfile(project.root)
-    if own.parent == project.root and (project.listed or present is not None):
-        yield from _check_dockerfile(own.read_text(encoding="utf-8", errors="replace"), listed)
+    if own.parent == project.root:
+        text = own.read_text(encoding="utf-8", errors="replace")
+        told = present is not None and set(project.listed) <= set(present)
+        yield from _check_dockerfile(text, listed if told else None)
 
 
 def _lacks_build_file(project: Project) -> bool:
@@ -74,7 +80,18 @@ def _lacks_build_file(project: Project) -> bool:
     return folder.is_dir() and not (folder / cmake.FILE_NAME).is_file()
 
 
-def _check_dockerfile(text: str, listed: Sequence[str]) -> Iterator[Finding]:
+def _check_dockerfile(text: str, listed: Sequence[str] | None) -> Iterator[Finding]:
+    stages = {match[1].lower() for match in _STAGE.finditer(text)}
+    if lacking := [name for name in _STAGES if name not in stages]:
+        yield Finding(
+            "dockerfile-foreign",
+            f"the Dockerfile has no stage {' and no stage '.join(lacking)}, so it is not this program's",
+            Place("Dockerfile"),
+            "move it away; `builder eject` writes one to own and change",
+        )
+        return
+    if listed is None:
+        return
     found = list(_LISTED.finditer(text))
     last = found[-1] if found else None
     written = [path for path in last[1].split(":") if path] if last else []

@@ -26,6 +26,8 @@ class Context:
     """Whether the image may run on a GPU."""
     backends: frozenset[str] | None = None
     """Those of the base; None: unknown, or too many to list."""
+    dali: str | None = None
+    """DALI's version; None: unknown."""
     completes: bool = True
     """Whether the DALI backend fills in what a config.pbtxt leaves out: NVIDIA's does, the embedded one does not."""
 

@@ -41,7 +41,7 @@ def check_models(root: Path, models: Path, context: Context) -> Iterator[Finding
 def check_model(model: Model, context: Context) -> Iterator[Finding]:
     """What is wrong with one model; ensembles are looked at together."""
     yield from repository.check_structure(model)
-    if model.unreadable:
+    if model.unreadable or model.is_empty:
         return
     yield from _check_backend(model, context)
     if model.config:

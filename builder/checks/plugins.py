@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from builder import pbtxt
+from builder import cmake, dali_operators, pbtxt
 from builder.checks.context import Context
 from builder.checks.repository import Model
 from builder.errors import did_you_mean
@@ -33,10 +34,17 @@ def check_parameter(model: Model, context: Context) -> Iterator[Finding]:
         )
         return
     for path in model.config.libraries or ():
-        yield from _check_path(model, path, place, "plugin_libs names", context)
+        yield from _check_path(model, path, place, "plugin_libs names", context, is_parameter=True)
 
 
-def _check_path(model: Model, path: str, place: Place, who: str, context: Context) -> Iterator[Finding]:
+def _check_path(
+    model: Model, path: str, place: Place, who: str, context: Context, *, is_parameter: bool
+) -> Iterator[Finding]:
+    """
+    Args:
+        who: says what names the path, for the message.
+        is_parameter: plugin_libs does, which must be of the server's own list; a pipeline may load anything.
+    """
     if not path.startswith("/"):
         yield model.finding(
             "plugin-path",
@@ -47,9 +55,10 @@ def _check_path(model: Model, path: str, place: Place, who: str, context: Contex
         return
     present = context.present
     if present is None or path in present:
-        yield from _check_listed(model, path, place, who, context)
+        if is_parameter:
+            yield from _check_listed(model, path, place, who, context)
         return
-    if who.startswith("plugin_libs") or path.startswith(MODELS):  # the base may have libraries elsewhere
+    if is_parameter or path.startswith(MODELS):  # the base may have libraries elsewhere
         yield model.finding(
             "plugin-missing",
             f"{who} {path}, which the image does not have{did_you_mean(path, present)}",
@@ -60,7 +69,7 @@ def _check_path(model: Model, path: str, place: Place, who: str, context: Contex
 
 
 def _check_listed(model: Model, path: str, place: Place, who: str, context: Context) -> Iterator[Finding]:
-    if context.libraries is None or path in context.libraries or not who.startswith("plugin_libs"):
+    if context.libraries is None or path in context.libraries:
         return
     yield model.finding(
         "plugin-unlisted",
@@ -79,7 +88,7 @@ def check_pipeline(model: Model, signature: Signature, context: Context) -> Iter
     """What a pipeline loads and calls."""
     for plugin in signature.plugins:
         place = model.within(signature.origin, plugin.line)
-        yield from _check_path(model, plugin.path, place, "load_library loads", context)
+        yield from _check_path(model, plugin.path, place, "load_library loads", context, is_parameter=False)
     yield from _check_operators(model, signature, context)
     line = signature.gpu_line
     if line is not None and not context.has_gpu:
@@ -101,7 +110,7 @@ def _check_operators(model: Model, signature: Signature, context: Context) -> It
         if use.is_builtin:
             continue
         if use.key not in registered:
-            yield _unregistered(model, signature, use, context, list(elsewhere.get(use.key, ())))
+            yield from _unregistered(model, signature, use, context, list(elsewhere.get(use.key, ())))
             continue
         libraries = registered[use.key]
         devices = {device for operator in libraries.values() for device in operator.devices}
@@ -121,10 +130,10 @@ def _check_operators(model: Model, signature: Signature, context: Context) -> It
 
 def _unregistered(
     model: Model, signature: Signature, use: OperatorUse, context: Context, elsewhere: list[str]
-) -> Finding:
+) -> Iterator[Finding]:
     place = _line(model, signature, use.line)
     if elsewhere:
-        return model.finding(
+        yield model.finding(
             "plugin-unlisted",
             f"operator {use} is in {elsewhere[0]}, which the server does not load: "
             "`plugins` in builder.toml leaves it out",
@@ -132,10 +141,15 @@ def _unregistered(
             "add the library to `plugins`, or remove that key: then all of them are loaded",
             target=context.target,
         )
+        return
     names = sorted({each.name for path in context.libraries or () for each in context.operators.get(path) or ()})
-    return model.finding(
+    hint = did_you_mean(str(use), names)
+    known = dali_operators.are_known(context.dali)
+    if not known and not hint:
+        return  # it may be one of that DALI's
+    yield model.finding(
         "operator-unregistered",
-        f"no plugin registers the operator {use}, and DALI has none of that name{did_you_mean(str(use), names)}",
+        f"no plugin registers the operator {use}{', and DALI has none of that name' if known else ''}{hint}",
         place,
         f"the plugins register {', '.join(names) or 'nothing'}; mend the name, or add the operator to plugin/",
         target=context.target,
@@ -144,3 +158,29 @@ def _unregistered(
 
 def _line(model: Model, signature: Signature, line: int) -> Place:
     return model.within(signature.origin, line if signature.origin.suffix == ".py" else 0)
+
+
+def check_sources(project_root: Path, plugin_folder: Path, *, cuda: bool = True) -> Iterator[Finding]:
+    """The sources that CMakeLists.txt names and that are not there, unless something may make them.
+
+    Args:
+        plugin_folder: the folder plugin/, which need not exist.
+        cuda: whether a target compiles for GPUs; otherwise add_dali_plugin leaves the .cu files out.
+    """
+    if cmake.may_make_sources(plugin_folder):
+        return
+    top = plugin_folder.resolve()
+    for library in cmake.libraries(plugin_folder) or ():
+        for source in library.written:
+            # Without a suffix CMake may try some; a semicolon parts several.
+            known = source.suffix and ";" not in str(source) and source.resolve().is_relative_to(top)
+            if not known or source.exists() or (source.suffix == ".cu" and not cuda):
+                continue
+            told = (Path(plugin_folder.name) / source.resolve().relative_to(top)).as_posix()
+            beside = [each.name for each in source.parent.iterdir()] if source.parent.is_dir() else []
+            yield Finding(
+                "plugin-source-missing",
+                f"library {library.name} is made of {told}, which does not exist" + did_you_mean(source.name, beside),
+                Place.within(project_root, library.file, library.line),
+                "mend the name, add the file, or take it out of add_dali_plugin",
+            )

@@ -25,7 +25,8 @@ _KNOWN_FILES = frozenset(
     {PYTHON, "model.plan", "model.onnx", "model.xml", "model.pt", "model.pt2", "model.savedmodel", "model.graphdef"}
 )
 # Folders beside the versions that Triton knows, and those that nobody takes for one.
-_NO_VERSIONS = frozenset({"warmup", "initial_state", "configs", "__pycache__"})
+_CACHE = "__pycache__"
+_NO_VERSIONS = frozenset({"warmup", "initial_state", "configs", _CACHE})
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Model:
     def backend(self) -> str:
         """As Triton will have it after it filled in what is missing; empty: none, or one that is not told here."""
         config = self.config.message if self.config else None
-        if config is not None and (config.backend or config.platform or config.HasField("ensemble_scheduling")):
-            return str(config.backend)
+        if self.config is not None and (named := named_backend(self.config)) is not None:
+            return named
         if config is not None and config.default_model_filename:
             return "python" if config.default_model_filename == PYTHON else ""
         files = self.recognized
@@ -86,6 +87,15 @@ class Model:
         default = self.config.message.default_model_filename if self.config else ""
         names = {each.name for folder in self.folders for each in folder.iterdir()} | {default}
         return names & _KNOWN_FILES
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has nothing that could be a model; Triton takes it for one all the same, whatever its name is."""
+        return (
+            self.config is None
+            and not self.unreadable
+            and (not self.folders or (self.name.startswith(".") and not self.versions))
+        )
 
     @property
     def is_dali(self) -> bool:
@@ -135,16 +145,28 @@ class Pipeline:
     findings: tuple[Finding, ...] = ()
 
 
+def named_backend(config: pbtxt.Config) -> str | None:
+    """The backend that a configuration decides on, empty for none that has such a name; None: it leaves that open."""
+    message = config.message
+    decides = message.backend or message.platform or message.HasField("ensemble_scheduling")
+    return str(message.backend) if decides else None
+
+
 def is_version(name: str) -> bool:
     return name.isascii() and name.isdecimal() and (name == "0" or not name.startswith("0"))
+
+
+def names(repository: Path) -> list[str]:
+    """The folders of a repository that are models to Triton, hidden ones included, and that the build keeps."""
+    folders = repository.iterdir() if repository.is_dir() else ()
+    return sorted(each.name for each in folders if each.is_dir() and each.name != _CACHE)
 
 
 def models(root: Path, repository: Path) -> tuple[list[Model], list[Finding]]:
     """Every folder of a repository, and the configurations that cannot be read."""
     found: list[Model] = []
     findings: list[Finding] = []
-    folders = repository.iterdir() if repository.is_dir() else ()
-    for folder in sorted(each for each in folders if each.is_dir()):
+    for folder in (repository / name for name in names(repository)):
         path = folder / pbtxt.FILE_NAME
         if not path.exists() and not path.is_symlink():
             found.append(Model(root, folder, None))
@@ -211,12 +233,15 @@ def check_structure(model: Model) -> Iterator[Finding]:
             model.place("name"),
             f'write name: "{model.name}", or leave the line out: Triton takes the name from the folder',
         )
-    if config is None and not model.unreadable and not model.folders:
+    if model.is_empty:
+        hidden = model.name.startswith(".")
         yield model.finding(
             "model-empty",
             f"the folder of model {model.name!r} has neither a {pbtxt.FILE_NAME} nor a version",
             model.place(),
-            f"add {model.name}/{pbtxt.FILE_NAME} and {model.name}/1/{SOURCE}, or remove the folder",
+            "remove the folder, or keep it elsewhere: Triton takes hidden folders for models, too"
+            if hidden
+            else f"add {model.name}/{pbtxt.FILE_NAME} and {model.name}/1/{SOURCE}, or remove the folder",
         )
         return
     for folder in model.folders:

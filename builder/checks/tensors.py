@@ -177,7 +177,7 @@ def _check_inputs(model: Model, signature: Signature, context: Context) -> Itera
                     detail=(_origin(model, signature),),
                 )
             continue
-        yield from _compare(model, "input", index, tensor, declared, signature, declared.ndim)
+        yield from _compare(model, "input", index, tensor, declared, signature, declared.ndim, context)
     known = {tensor.name for tensor in configured}
     missing = [each for each in signature.inputs if each.name is not None and each.name not in known]
     # Those under another name have been told already.
@@ -197,8 +197,20 @@ def _check_inputs(model: Model, signature: Signature, context: Context) -> Itera
 
 
 def _compare(
-    model: Model, side: Side, index: int, tensor: Any, declared: Tensor, signature: Signature, ndim: int | None
+    model: Model,
+    side: Side,
+    index: int,
+    tensor: Any,
+    declared: Tensor,
+    signature: Signature,
+    ndim: int | None,
+    context: Context,
 ) -> Iterator[Finding]:
+    """
+    Args:
+        ndim: of a sample as a client sees it; None: not declared.
+    """
+    assert model.config
     dtype = type_name(tensor)
     detail = (_origin(model, signature, declared),)
     if declared.dtype is not None and dtype not in ("TYPE_INVALID", declared.dtype):
@@ -209,14 +221,26 @@ def _compare(
             f"write data_type: {declared.dtype}, or change the pipeline",
             detail,
         )
-    if ndim is not None and tensor.dims and len(tensor.dims) != ndim:
-        yield model.finding(
-            _RANK_MISMATCH[side],
-            f"{side} {tensor.name!r} has {len(tensor.dims)} dims, but {ndim} in the pipeline",
-            model.place(side, index, "dims", 0),
-            f"give {ndim} numbers in dims (the batch does not count), or change the pipeline",
-            detail,
-        )
+    # Without batches, the requests of NVIDIA's backend have the samples as their first dimension all the same (its own
+    # qa/L0_unbatched_model), so dims may count it; the embedded backend takes a request for one sample.
+    unbatched = model.config.has("max_batch_size") and model.config.message.max_batch_size == 0
+    counts_samples = unbatched and context.completes
+    if ndim is None or not tensor.dims or len(tensor.dims) in (ndim, ndim + counts_samples):
+        return
+    if ndim == 0:
+        how = "ndim=1 in its external_source" if side == "input" else "fn.expand_dims(x, axes=0)"
+        remedy = f"give the pipeline's {side} a dimension, since Triton needs one: {how}"
+    else:
+        numbers = f"{ndim} number{'s' * (ndim != 1)}"
+        remedy = f"give {numbers} in dims (the batch does not count), or change the pipeline"
+    yield model.finding(
+        _RANK_MISMATCH[side],
+        f"{side} {tensor.name!r} has {len(tensor.dims)} dims, but {ndim} in the pipeline",
+        model.place(side, index, "dims", 0),
+        remedy,
+        detail,
+        target=context.target if unbatched and len(tensor.dims) == ndim + 1 else "",
+    )
 
 
 def _check_outputs(model: Model, signature: Signature, context: Context) -> Iterator[Finding]:
@@ -264,7 +288,7 @@ def _check_outputs(model: Model, signature: Signature, context: Context) -> Iter
         ndim = declared.ndim
         if ndim is not None and (tensor.name in split or declared.name in split):
             ndim -= 1
-        yield from _compare(model, "output", index, tensor, declared, signature, ndim)
+        yield from _compare(model, "output", index, tensor, declared, signature, ndim, context)
 
 
 def _check_split(model: Model, signature: Signature, context: Context) -> Iterator[Finding]:

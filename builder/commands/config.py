@@ -35,7 +35,7 @@ def config(
     output = prepare(json, quiet, verbose=False)
     here = projects.load(project, settings or ())
     folder = here.repository_folder
-    names = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
+    names = repository.names(folder)
     if model not in names:
         raise BadUsage(
             f"there is no model {model!r}{did_you_mean(model, names)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -42,8 +43,8 @@ def init(
     files = scaffold.init(folder, chosen, repository)
     for file in files:
         output.progress.print(f"wrote {folder / file}", highlight=False)
-    go = f" -C {folder}" if folder != HERE else ""
-    output.progress.print(f"next: python -m builder build{go}")
+    go = f" -C {shlex.quote(str(folder))}" if folder != HERE else ""
+    output.progress.print(f"next: python -m builder check{go}")
     output.result({"folder": str(folder.resolve()), "name": chosen.snake, "files": files})
 
 

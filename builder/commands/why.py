@@ -67,12 +67,14 @@ def why(
         told = f"{count} model{'s' * (count != 1)} READY" if count else "ready, without any model"
         stopped = "; it was stopped" * health.stopped
         output.console.print(f"nothing wrong: {told}{stopped}", markup=False)
+    elif not (health.begins or health.complains or log.status):
+        output.console.print("nothing wrong in these lines; the log does not have the server's start", markup=False)
     elif log.is_running:
         output.console.print("nothing wrong yet: the server is starting", markup=False)
         for line in last_words(symptoms.plain(log.lines), 5):
             output.progress.print(f"  {line}", markup=False)
     else:
-        raise _unknown(log, last_words(symptoms.plain(log.lines)))
+        raise _unknown(log, last_words(symptoms.plain(log.lines)), begins=health.begins)
     if json:
         output.document(document)
 
@@ -90,17 +92,20 @@ class _Log:
     """Why the engine did not even start it."""
 
 
-def _unknown(log: _Log, said: list[str]) -> Exception:
-
+def _unknown(log: _Log, said: list[str], *, begins: bool) -> Exception:
     if not said:
         return CauseUnknown(
             "the log is empty",
             where=log.name,
             remedy="see how the container was started: `docker inspect` has its command",
         )
-    ended = f"the server ended with exit status {log.status}" if log.status else "the server did not become ready"
+    ended = "the server did not become ready"
+    if log.status:
+        ended = f"the server ended with exit status {log.status}"
+    elif not begins:
+        ended = "the log does not have the server's start"
     return CauseUnknown(
-        f"{ended}, and nothing in its log is known",
+        f"{ended}, and nothing in {'its log' if begins or log.status else 'it'} is known",
         where=log.name,
         remedy="see its last words; start it again with --log-verbose=1 for more of them",
         detail=said,

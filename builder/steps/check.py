@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder import dali_operators, elf, recipe
 from builder.artifacts import Parts
-from builder.checks import command, libraries, models, repository, targets, verification
+from builder.checks import command, libraries, models, plugins, repository, targets, verification
 from builder.checks.context import Context
 from builder.findings import Finding, Place, errors
 from builder.project import Project, Target
@@ -57,8 +57,10 @@ def of_build(project: Project, made: Parts) -> list[Finding]:
 
 def _check(project: Project, chosen: Mapping[str, Target], recorded: Mapping[str, Parts | None]) -> Iterator[Finding]:
     yield from targets.check_targets(project, chosen)
+    cuda = any(target.cuda != "OFF" for target in chosen.values())
+    yield from plugins.check_sources(project.root, project.plugin_folder, cuda=cuda)
     folder = project.repository_folder
-    names = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
+    names = repository.names(folder)
     if not names:
         yield Finding(
             "models-missing",
@@ -89,6 +91,7 @@ def _expected(project: Project, name: str, target: Target, parts: Parts | None) 
         available=present,
         operators=libraries.known_operators(project, name, target, parts),
         recorded=project.state / name / "parts" / "models",  # a pipeline's counts by its own source
+        dali=parts.dali_version if parts else target.dali_version,
     )
     return _with_base(context, target)
 
@@ -100,6 +103,7 @@ def _built(project: Project, target: Target, made: Parts, folder: Path) -> Conte
         available=tuple(plugin.path for plugin in made.plugins),
         operators={plugin.path: plugin.operators for plugin in made.plugins},
         recorded=folder,
+        dali=made.dali_version,
     )
     return _with_base(context, target)
 
@@ -107,7 +111,7 @@ def _built(project: Project, target: Target, made: Parts, folder: Path) -> Conte
 def _with_base(context: Context, target: Target) -> Context:
     return replace(
         context,
-        has_gpu=target.cuda != "OFF",
+        has_gpu=target.gpu,
         backends=EMBEDDED_BACKENDS if target.is_embedded else None,
         completes=not target.is_embedded,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,11 @@ SERIALIZED = (PIPELINES / "declared" / "model.dali").read_bytes()
 
 LIBRARY = "/models/libcustomcopy.so"
 NVIDIA = Context(
-    "ngc", (LIBRARY,), operators={LIBRARY: (Operator(name="CustomCopy", devices=("cpu", "gpu")),)}, has_gpu=True
+    "ngc",
+    (LIBRARY,),
+    operators={LIBRARY: (Operator(name="CustomCopy", devices=("cpu", "gpu")),)},
+    has_gpu=True,
+    dali="2.1.1",
 )
 EMBEDDED = replace(NVIDIA, target="embedded", completes=False, backends=frozenset({"dali", "python"}), has_gpu=False)
 
@@ -89,6 +94,7 @@ def brief(findings: list[Finding]) -> list[str]:
             "m/1/model.py": "",
         },
         {"notes.txt": "not a model"},
+        {**GOOD, "__pycache__/x.pyc": b"x"},
     ],
 )
 def test_what_is_right_is_left_alone(tmp_path: Path, files: Files, context: Context) -> None:
@@ -202,6 +208,9 @@ OUTPUTS_SWAPPED = CONFIG.replace('"X"', '"?"').replace('"Y"', '"X"').replace('"?
         ({"m/2/model.dali": SERIALIZED[:-400]}, ["model-file-invalid m/2/model.dali"]),
         ({"m/2/model.dali": b"version https://git-lfs"}, ["model-file-invalid m/2/model.dali"]),
         ({"n": None}, ["model-empty n"]),
+        ({"n.x": None}, ["model-empty n.x"]),
+        ({".git/objects/x": "", ".git/HEAD": ""}, ["model-empty .git"]),
+        ({".ipynb_checkpoints": None}, ["model-empty .ipynb_checkpoints"]),
         ({"n/config.pbtxt": 'backend: "dali"'}, ["version-missing n"]),
         ({"n/config.pbtxt": 'backend: "python"', "n/1/x": ""}, ["python-model-missing n/1"]),
         ({"n/1/dali.py": COPY}, ["config-missing n"]),
@@ -324,6 +333,31 @@ def test_a_library_that_the_server_does_not_load_is_told_apart_from_one_that_is_
 @pytest.mark.parametrize("context", [replace(NVIDIA, operators={}), replace(NVIDIA, libraries=None, operators={})])
 def test_an_operator_is_not_missed_where_a_library_is_unknown(tmp_path: Path, context: Context) -> None:
     assert found(tmp_path, GOOD, context) == []
+
+
+@pytest.mark.parametrize(
+    ("dali", "call", "says"),
+    [
+        ("1.53.0", "brand_new(a", "DALI has none of that name"),
+        ("1.54", "brand_new(a", "DALI has none of that name"),
+        ("2.1.1", "custom_cpoy(a", "did you mean CustomCopy"),
+        (None, "custom_cpoy(a", "did you mean CustomCopy"),
+        ("2.2.0", "custom_cpoy(a", "did you mean CustomCopy"),
+        (None, "brand_new(a", ""),
+        ("1.52.0", "brand_new(a", ""),
+        ("2.1.2", "brand_new(a", ""),
+        ("nightly", "brand_new(a", ""),
+    ],
+)
+def test_an_operator_is_missed_where_that_dali_s_own_are_known(
+    tmp_path: Path, dali: str | None, call: str, says: str
+) -> None:
+    """Or where it looks like one of the project's."""
+    files = {**GOOD, "m/1/dali.py": COPY.replace("custom_copy(a", call)}
+    findings = found(tmp_path, files, replace(NVIDIA, dali=dali))
+    assert [each.code for each in findings] == (["operator-unregistered"] if says else [])
+    assert all(says in each.what for each in findings)
+    assert all("DALI has none" not in each.what for each in findings) or dali in ("1.53.0", "1.54", "2.1.1")
 
 
 @pytest.mark.parametrize(
@@ -497,6 +531,50 @@ def test_a_model_without_batches_has_a_pipeline_for_one(tmp_path: Path) -> None:
     pipeline = COPY.replace("batch_size=8", "batch_size=1")
     files = {"m/config.pbtxt": CONFIG.replace("size: 8", "size: 0"), "m/1/dali.py": pipeline}
     assert found(tmp_path, files) == found(tmp_path, files, EMBEDDED) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "context", "dims", "expected"),
+    [
+        ("0", NVIDIA, "[ -1, -1 ]", []),  # the samples in front, as NVIDIA's backend has it
+        ("0", NVIDIA, "[ -1, -1, -1 ]", ["input-rank-mismatch m/config.pbtxt:6:45"]),
+        ("0", EMBEDDED, "[ -1, -1 ]", ["input-rank-mismatch m/config.pbtxt:6:45"]),
+        ("1", NVIDIA, "[ -1, -1 ]", ["input-rank-mismatch m/config.pbtxt:6:45"]),
+    ],
+)
+def test_dims_may_count_the_samples_where_there_are_no_batches(
+    tmp_path: Path, size: str, context: Context, dims: str, expected: list[str]
+) -> None:
+    config = CONFIG.replace("size: 8", f"size: {size}").replace("UINT8 dims: [ -1 ]", f"UINT8 dims: {dims}")
+    files = {"m/config.pbtxt": config, "m/1/dali.py": COPY.replace("batch_size=8", "batch_size=1")}
+    findings = found(tmp_path, files, context)
+    assert brief(findings) == expected
+    if size == "0" and dims == "[ -1, -1 ]":
+        assert {each.target for each in findings} <= {"embedded"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "remedy"),
+    [
+        ("UINT8, ndim=1", "UINT8, ndim=0", "input-rank-mismatch", "ndim=1"),
+        ("output_ndim=2", "output_ndim=[2, 0]", "output-rank-mismatch", "fn.expand_dims"),
+        ("UINT8, ndim=1", "UINT8, ndim=2", "input-rank-mismatch", "give 2 numbers in dims"),
+    ],
+)
+def test_a_sample_without_dimensions_gets_one_in_the_pipeline(
+    tmp_path: Path, old: str, new: str, code: str, remedy: str
+) -> None:
+    [finding] = found(tmp_path, {**GOOD, "m/1/dali.py": COPY.replace(old, new)})
+    assert finding.code == code
+    assert remedy in finding.remedy
+    assert "give 0" not in finding.remedy
+
+
+def test_a_pipeline_of_a_newer_python_is_told_so(tmp_path: Path) -> None:
+    [finding] = found(tmp_path, {**GOOD, "m/1/dali.py": COPY + "x = f'{'a'}' if\n"})
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert finding.what.startswith(f"dali.py is not Python {version}: ")
+    assert "the Python that the base has" in finding.remedy
 
 
 def test_fifty_models_take_a_moment(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from builder import cmake
 from builder.artifacts import Operator
+from builder.checks.plugins import check_sources
 
 SHIPPED = Path(__file__).resolve().parents[2] / "plugin"
 HEAD = "cmake_minimum_required(VERSION 3.25)\nproject(p LANGUAGES CXX)\nfind_package(DaliPlugin REQUIRED)\n"
@@ -165,3 +166,59 @@ def test_one_operator_of_two_sources(tmp_path: Path) -> None:
     )
     assert operators(folder) == {"A": ("cpu", "gpu"), "OnGpu": ("gpu",)}
     assert operators(folder, cuda=False) == {"A": ("cpu",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [
+        ("add_dali_plugin(a SOURCES a.cc)\nif(X)\n  message(x)\nendif()", False),
+        ("function(mine n)\n  message(${n})\nendfunction()\nmine(x)", False),
+        ("file(GLOB found *.cc)", False),
+        ('include(CheckLanguage)\ncheck_language(CUDA)\nset(X "add_custom_command(")', False),
+        ("configure_file(a.cc.in ${CMAKE_CURRENT_SOURCE_DIR}/a.cc)", True),
+        ("add_custom_command(OUTPUT a.cc COMMAND x)", True),
+        ("file(WRITE a.cc x)", True),
+        ("file(GENERATE OUTPUT a.cc CONTENT x)", True),
+        ("execute_process(COMMAND python3 make.py)", True),
+        ("function(mine n)\n  execute_process(COMMAND ${n})\nendfunction()\nmine(x)", True),
+        ("set_source_files_properties(a.cc PROPERTIES GENERATED TRUE)", True),
+        ("FetchContent_MakeAvailable(other)", True),
+        ("if(", True),
+    ],
+)
+def test_sources_that_cmake_may_make(tmp_path: Path, text: str, may: bool) -> None:
+    assert cmake.may_make_sources(plugin(tmp_path, text)) is may
+
+
+def missing(folder: Path, *, cuda: bool = True) -> list[tuple[str, str]]:
+    return [(str(each.place), each.what) for each in check_sources(folder.parent, folder, cuda=cuda)]
+
+
+def test_a_source_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    plugin(folder, "add_dali_plugin(a SOURCES my_blurr.cc on.cu ${X} sub/b.cc)", my_blur__cc="", on__cu="")
+    assert missing(folder) == [
+        (
+            "plugin/CMakeLists.txt:4",
+            "library a is made of plugin/my_blurr.cc, which does not exist; did you mean my_blur.cc?",
+        ),
+        ("plugin/CMakeLists.txt:4", "library a is made of plugin/sub/b.cc, which does not exist"),
+    ]
+    (folder / "on.cu").unlink()
+    assert len(missing(folder)) == 3
+    assert len(missing(folder, cuda=False)) == 2
+    plugin(folder, "add_custom_command(OUTPUT x)\nadd_dali_plugin(a SOURCES my_blurr.cc)")
+    assert missing(folder) == []
+
+
+@pytest.mark.parametrize("source", ["${CMAKE_BINARY_DIR}/a.cc", "/usr/include/a.cc", "../a.cc", '"a.cc;b.cc"', "a"])
+def test_nothing_is_said_of_a_source_that_may_be_elsewhere(tmp_path: Path, source: str) -> None:
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    assert missing(plugin(folder, f"add_dali_plugin(a SOURCES {source})")) == []
+
+
+def test_no_plugin_lacks_no_source(tmp_path: Path) -> None:
+    assert missing(tmp_path / "plugin") == []
+    assert missing(SHIPPED) == []

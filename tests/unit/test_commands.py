@@ -259,7 +259,7 @@ def test_init_starts_a_project_that_can_be_planned(run: Run, tmp_path: Path) -> 
     told = document(out)
     assert (status, told["name"], told["folder"]) == (0, "my_blur", str(folder))
     assert all((folder / file).is_file() for file in told["files"])
-    assert f"builder build -C {folder}" in err
+    assert f"builder check -C {folder}" in err
     status, out, _ = run("plan", "-C", str(folder), "--json")
     assert (status, document(out)["targets"][0]["image"]) == (0, "my-blur:embedded")
 

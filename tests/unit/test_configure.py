@@ -164,6 +164,26 @@ def test_each_gap_has_its_line(changed: dict[str, object], line: str) -> None:
     assert detail.startswith(line)
 
 
+@pytest.mark.parametrize("text", ['backend: "dali"\nplatform: "dali"\n', 'platform: "x"\nbackend: "dali"\n'])
+def test_a_model_is_one_of_dali_s_where_check_takes_it_for_one(tmp_path: Path, text: str) -> None:
+    assert complete(signature(), config(tmp_path, text), "m").startswith(text)
+
+
+def test_a_platform_alone_is_none_of_dali_s(tmp_path: Path) -> None:
+    with pytest.raises(BadUsage, match="not one of DALI's"):
+        complete(signature(), config(tmp_path, 'platform: "dali"'), "m")
+
+
+@pytest.mark.parametrize("name", ['Y"q', "a\\b", "a\nb", "größe"])
+def test_names_are_escaped(tmp_path: Path, name: str) -> None:
+    odd = replace(signature(), inputs=(Tensor(name, "TYPE_UINT8", 1),), outputs=(Tensor(name + "2", "TYPE_UINT8", 1),))
+    written = config(tmp_path, complete(odd, None, 'm"'))
+    assert written.message.name == 'm"'
+    assert [each.name for each in written.message.input] == [name]
+    assert [each.name for each in written.message.output] == [name + "2"]
+    assert "\\303" not in written.text
+
+
 def test_what_config_pbtxt_says_need_not_be_declared(tmp_path: Path) -> None:
     text = (
         'backend: "dali"\ninput { name: "DALI_INPUT_0" data_type: TYPE_UINT8 dims: -1 }\n'

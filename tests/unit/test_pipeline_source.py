@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.pipeline_source import Reading, read
+from builder.pipeline_source import Reading, Unparsable, parse, read
 from builder.signature import Signature, Tensor
 
 HEAD = """from nvidia.dali import fn, pipeline_def, plugin_manager, types
@@ -189,6 +189,8 @@ def test_plugins_that_are_loaded_are_told() -> None:
     assert [(plugin.path, plugin.line) for plugin in signature.plugins] == [("/models/liba.so", 4)]
 
 
+SOURCES = "class Endless: ...\ndef generate():\n    yield 1\ndef perhaps():\n    return None\n\n\n"
+SOURCED = "    return fn.external_source(source={}, name='A')\n"
 BODY = "    return fn.external_source(name='A')\n"
 SAFE = HEAD.replace("import helpers_of_ours\n", "")
 
@@ -203,7 +205,20 @@ SAFE = HEAD.replace("import helpers_of_ours\n", "")
         (HEAD + "@pipeline_def(batch_size=1)\n@autoserialize\ndef p():\n" + BODY, [("autoserialize-misplaced", 4)]),
         (HEAD + DEFINITION + "    return fn.external_source()\n", [("input-unnamed", 7)]),
         (HEAD + DEFINITION + "    return fn.external_source(print, name='A')\n", [("input-has-source", 7)]),
-        (HEAD + DEFINITION + "    return fn.external_source(source=f, name='A')\n", [("input-has-source", 7)]),
+        (HEAD + DEFINITION + "    return fn.external_source(source=[1], name='A')\n", [("input-has-source", 7)]),
+        (HEAD + DEFINITION + "    return fn.external_source(lambda: 1, name='A')\n", [("input-has-source", 7)]),
+        (
+            HEAD + SOURCES + DEFINITION + "    return fn.external_source(Endless(3), name='A')\n",
+            [("input-has-source", 14)],
+        ),
+        (
+            HEAD + SOURCES + DEFINITION + "    return fn.external_source(generate, name='A')\n",
+            [("input-has-source", 14)],
+        ),
+        (
+            HEAD + SOURCES + DEFINITION + "    return fn.external_source(generate(), name='A')\n",
+            [("input-has-source", 14)],
+        ),
         (HEAD + "@autoserialize\n@pipeline_def(num_threads=1)\ndef p():\n" + BODY, [("batch-size-missing", 5)]),
         (HEAD + "@autoserialize\n@pipeline_def\ndef p():\n" + BODY, [("batch-size-missing", 5)]),
     ],
@@ -220,6 +235,15 @@ def test_mistakes_are_found_with_their_lines(text: str, expected: list[tuple[str
         HEAD + DEFINITION.replace("@autoserialize\n", "") + BODY,  # helpers_of_ours may have the one
         SAFE + DEFINITION.replace("@autoserialize\n", "") + BODY + "pipeline = autoserialize(pipeline)\n",
         SAFE + "from elsewhere import *\n",
+        HEAD + "SOURCE = None\n" + DEFINITION + SOURCED.format("SOURCE"),
+        HEAD + DEFINITION.replace("()", "(source=None)") + SOURCED.format("source"),
+        HEAD + DEFINITION.replace("()", "(source)") + SOURCED.format("source"),
+        HEAD + DEFINITION + SOURCED.format("helpers_of_ours.SOURCE"),
+        HEAD + DEFINITION + SOURCED.format("helpers_of_ours.source()"),
+        HEAD + DEFINITION + SOURCED.format("nobody"),
+        HEAD + SOURCES + DEFINITION + SOURCED.format("perhaps()"),
+        HEAD + SOURCES + "generate = None\n" + DEFINITION + SOURCED.format("generate"),
+        HEAD + SOURCES + DEFINITION.replace("()", "(generate=None)") + SOURCED.format("generate"),
         SAFE + "if True:\n    @autoserialize\n    @pipeline_def(batch_size=1)\n    def p(): pass\n",
         SAFE + "exec('from nvidia.dali.plugin.triton import autoserialize')\n",
         SAFE + DEFINITION + BODY + DEFINITION + BODY,  # the second of this name is the only one
@@ -250,3 +274,17 @@ def test_any_source_is_read_or_refused(body: str, tail: str) -> None:
 )
 def test_a_source_nested_as_deep_as_no_one_writes_it_is_no_crash(text: str) -> None:
     reading(SAFE + text + "\n" + DEFINITION + BODY)
+
+
+@pytest.mark.parametrize("text", ["x = " + "(" * 20_000, "x = " + "-" * 20_000 + "1", "x = '\\w'"])
+def test_a_file_is_parsed_or_refused_without_a_warning(
+    text: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(text)
+    if text.endswith("w'"):
+        assert parse(path).body
+    else:
+        with pytest.raises(Unparsable):
+            parse(path)
+    assert not recwarn.list

@@ -163,8 +163,8 @@ def test_an_unknown_target_is_answered_with_the_known_ones(project: Project) -> 
             "ngc",
             ["localhost:5000/mydali:1.0-ngc", "localhost:5000/mydali:1-ngc"],
         ),
-        ("localhost:5000/mydali:2.0", ["1.0"], "embedded", ["localhost:5000/mydali:2.0"]),
-        ("localhost:5000/mydali:2.0", ["1.0"], "ngc", ["localhost:5000/mydali:2.0-ngc"]),
+        ("localhost:5000/mydali:2.0", ["latest"], "embedded", ["localhost:5000/mydali:2.0"]),
+        ("localhost:5000/mydali:2.0", ["latest"], "ngc", ["localhost:5000/mydali:2.0-ngc"]),
     ],
 )
 def test_the_first_target_is_pushed_under_the_plain_tags(

@@ -119,6 +119,16 @@ CASES = [
     ("failed to load model 'm': at least one version must be available under the version policy of model 'm'",
      "version-missing", ""),
     (LOADING + "Invalid argument: model output 'OUT' must specify 'dims' for m", "dims-empty", "OUT"),
+    (LOADING + "Invalid argument: model input must specify 'dims' for m", "dims-empty", "a tensor"),
+    (LOADING + "Invalid argument: model input IN must specify 'dims' for m", "dims-empty", "for IN"),
+    (LOADING + "Invalid argument: model input must specify 'data_type' for m", "dtype-unsupported", "a tensor"),
+    (LOADING + "Invalid argument: model output 'OUT' must specify 'data_type' for m", "dtype-unsupported", "OUT"),
+    (LOADING + "Invalid argument: dynamic batching preferred size must be <= max batch size for m",
+     "preferred-batch-size-invalid", "<= max batch size"),
+    (LOADING + "Invalid argument: dynamic batching preferred size must be positive for m",
+     "preferred-batch-size-invalid", "positive"),
+    (LOADING + "Not found: unable to load shared library: libcudart.so.13: cannot open shared object file: No such file or "
+     "directory", "backend-unloadable", "libcudart.so.13"),
     ("failed to read text proto from /models/m/config.pbtxt", "config-invalid", ""),
     ("Invalid argument: ensemble e contains models that are not available or ambiguous: mydalli", "ensemble-step-missing",
      "mydalli"),
@@ -162,6 +172,17 @@ def test_a_message_is_told_by_what_it_means(write: object, message: str, code: s
 BARE = [
     ("error: creating server: Internal - failed to stat file /nowhere", "repository-missing", "/nowhere"),
     ("error: creating server: Invalid argument - --model-repository must be specified", "repository-missing", ""),
+    ("error: creating server: Internal - failed to stat file /models/: No such file or directory", "repository-missing",
+     "at /models/"),
+    ("error: creating server: Internal - failed to stat file s3://bucket/models.", "repository-missing",
+     "at s3://bucket/models"),
+    ("exec /opt/nvidia/nvidia_entrypoint.sh: exec format error", "image-wrong-machine", ""),
+    ("exec user process caused: exec format error", "image-wrong-machine", ""),
+    ("/opt/nvidia/nvidia_entrypoint.sh: 12: exec: tritonserver: not found", "server-missing", ""),
+    ('OCI runtime create failed: exec: "tritonserver": executable file not found in $PATH: unknown', "server-missing", ""),
+    ('docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].', "machine",
+     "GPU"),
+    ("Signal (4) received.\n 0# 0x1 in tritonserver", "server-crashed", "SIGILL"),
     ("tritonserver: unrecognized option '--nosuchflag'", "server-argument-invalid", "--nosuchflag"),
     ("--backend-config option format is '<backend name>,<setting>=<value>'. Got dali,plugin_libs=",
      "server-argument-invalid", "plugin_libs="),
@@ -211,6 +232,35 @@ def test_a_server_without_a_gpu_complains_and_is_well() -> None:
     assert not health(HEALTHY).stopped
     assert health([*HEALTHY, "Signal (15) received."]).stopped
     assert not health(HEALTHY[:5]).ready
+
+
+WARNING = 'W1122 14:09:33.0 1 model.cc:1] "CUDA driver version is insufficient for CUDA runtime version"'
+
+
+def test_a_warning_of_a_server_that_serves_is_no_cause() -> None:
+    assert diagnose([*HEALTHY, WARNING]) == []
+    # It may be the cause where the server does not become ready, and an error is one even then.
+    assert [each.code for each in diagnose([*HEALTHY[:5], WARNING])] == ["gpu-missing"]
+    assert [each.code for each in diagnose([*HEALTHY, "E" + WARNING[1:]])] == ["gpu-missing"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "begins", "complains"),
+    [
+        (HEALTHY, True, False),
+        (HEALTHY[5:], False, False),
+        (HEALTHY[2:4], False, True),  # no line of a server that is well
+        ([*HEALTHY[5:], "Traceback (most recent call last):"], False, True),
+        ([*HEALTHY[5:], "error: creating server: who knows"], False, True),
+        ([*HEALTHY[5:], 'E1122 14:09:32.9 1 x.cc:1] "who knows"'], False, True),
+        ([*HEALTHY[5:], HEALTHY[1]], False, False),
+        (["the dog ate it"], False, True),
+        ([], False, True),
+    ],
+)
+def test_a_log_may_lack_its_beginning(lines: list[str], begins: bool, complains: bool) -> None:
+    found = health(lines)
+    assert (found.begins, found.complains) == (begins, complains)
 
 
 @pytest.mark.parametrize("lines", [[], [""], ['I1122 11:57:18.1 1 server.cc:305] "all is well"', "something else"]])
