@@ -42,6 +42,8 @@ RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca 
     mv backends/python /root-fs/opt/tritonserver/backends/
     mv python_backend_stubs/3.11/triton_python_backend_stub /root-fs/opt/tritonserver/backends/python/
     mv /wheel/nvidia_pytriton.libs /root-fs/opt/tritonserver/lib
+    # Bytecode that nobody has to write, or to compare with its source, when a server starts.
+    python3 -m compileall -q -s /root-fs --invalidation-mode unchecked-hash /root-fs
     find /root-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
@@ -52,6 +54,18 @@ RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca 
     --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
     set -e  # install DALI
     /run/install/pip --target /root-fs/opt/tritonserver/backends/dali/wheel/dali -r /requirements/dali.txt
+    python3 -m compileall -q -s /root-fs --invalidation-mode unchecked-hash /root-fs
+    find /root-fs -exec touch --no-dereference --date=@0 {} +
+EOF
+
+FROM pip AS embedded-backend
+COPY --from=package /embedded/backend /builder/dali_proto.py /root-fs/opt/tritonserver/backends/dali/
+COPY --from=package --chmod=755 /embedded/nvidia_entrypoint.sh /root-fs/opt/nvidia/
+# So that models in Python find NumPy and DALI, as in NVIDIA's image.
+COPY --from=package /embedded/dali.pth /root-fs/usr/local/lib/python3.11/dist-packages/
+RUN <<EOF
+    set -e  # compile the backend
+    python3 -m compileall -q -s /root-fs --invalidation-mode unchecked-hash /root-fs/opt/tritonserver
     find /root-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
@@ -66,10 +80,7 @@ RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
 EOF
 COPY --link --from=embedded-dali /root-fs/ /
 COPY --link --from=embedded-server /root-fs/ /
-COPY --link --from=package --chmod=755 /embedded/nvidia_entrypoint.sh /opt/nvidia/
-COPY --link --from=package /embedded/backend/ /builder/dali_proto.py /opt/tritonserver/backends/dali/
-# So that models in Python find NumPy and DALI, as in NVIDIA's image.
-COPY --link --from=package /embedded/dali.pth /usr/local/lib/python3.11/dist-packages/
+COPY --link --from=embedded-backend /root-fs/ /
 ENV PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LD_LIBRARY_PATH=/opt/tritonserver/lib \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -5,13 +5,15 @@ ENGINE := python3 setup/engine.py run --
 
 SECONDS_EACH ?= 150
 
-.PHONY: demo test unit lint fuzz shell clean help venv
+.PHONY: demo test unit lint fuzz bench-backend endurance shell clean help venv
 
 help:
 	@echo "make demo    build the shipped example, verify it, push it, serve it, and ask it"
 	@echo "make test    every check and test, those with a real engine included"
 	@echo "make unit    the checks and tests that need no engine"
 	@echo "make fuzz    ten minutes of hostile input for everything that reads files (SECONDS_EACH=150)"
+	@echo "make bench-backend   how fast the embedded backend is, beside Triton's own Python backend"
+	@echo "make endurance       ten minutes of requests of all kinds, with 32 clients"
 	@echo "make shell   a shell in which python -m builder and docker work, whatever the machine has"
 	@echo "make clean   remove what was set up and built here, and the engine that was installed for it"
 
@@ -32,6 +34,15 @@ lint: venv
 fuzz: venv
 	for harness in tests/fuzz/fuzz_*.py; do PYTHONPATH=. $(PYTHON) $$harness --seconds $(SECONDS_EACH) || exit 1; done
 	FUZZ_SECONDS=$(SECONDS_EACH) $(PYTHON) -m pytest -q tests/unit/test_fuzz_cli.py
+
+bench-backend: venv
+	@$(ENGINE) $(PYTHON) -m bench.backend $(BENCH)
+
+bench-backend: venv
+	$(ENGINE) $(PYTHON) -m bench.backend
+
+endurance: venv
+	ENDURANCE_SECONDS=600 $(ENGINE) $(PYTHON) -m pytest -q tests/integration/test_endurance.py
 
 # How the shell's last command ended is no failure of make's; that the setup failed is.
 shell: venv

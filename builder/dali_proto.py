@@ -14,14 +14,17 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 
 _PACKAGE = "triton_dali_builder"
 _Field = descriptor_pb2.FieldDescriptorProto
-_STRING, _INT64, _INT32 = _Field.TYPE_STRING, _Field.TYPE_INT64, _Field.TYPE_INT32
+_STRING, _INT64, _INT32, _BOOL = _Field.TYPE_STRING, _Field.TYPE_INT64, _Field.TYPE_INT32, _Field.TYPE_BOOL
 # message: {field: (number, type or the name of a message, repeated)}
 _MESSAGES: dict[str, dict[str, tuple[int, Any, bool]]] = {
     "Argument": {
         "name": (1, _STRING, False),
+        "type": (2, _STRING, False),
         "ints": (4, _INT64, True),
         "strings": (5, _STRING, True),
+        "bools": (6, _BOOL, True),
         "elements": (7, "Argument", True),  # of a list
+        "is_vector": (8, _BOOL, False),
     },
     "InputOutput": {
         "name": (1, _STRING, False),

@@ -231,12 +231,6 @@ _SYMPTOMS: tuple[_Symptom, ...] = (
         "write a number, or leave the parameter out",
     ),
     _symptom(
-        "split-output-unsupported",
-        r"split_along_outer_axis is not supported by this backend",
-        "the parameter split_along_outer_axis is of NVIDIA's backend alone, and this is the embedded one",
-        "remove the parameter, or build on NVIDIA's image",
-    ),
-    _symptom(
         "dtype-unsupported",
         r"DALI has no (?P<type>TYPE_\w+): choose another data_type for \"(?P<tensor>[^\"]+)\"",
         "DALI has no {type}, which config.pbtxt has for {tensor}",

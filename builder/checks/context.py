@@ -29,7 +29,9 @@ class Context:
     dali: str | None = None
     """DALI's version; None: unknown."""
     completes: bool = True
-    """Whether the DALI backend fills in what a config.pbtxt leaves out: NVIDIA's does, the embedded one does not."""
+    """Whether the server fills in what a config.pbtxt of DALI's leaves out."""
+    embedded: bool = False
+    """Whether the backend is the embedded one, not NVIDIA's."""
 
     @property
     def present(self) -> tuple[str, ...] | None:

@@ -233,15 +233,7 @@ def _check_files(model: Model, version: Path, context: Context) -> Iterator[Find
     if not (path.suffix == ".py" and path.is_file()):
         return
     loaded = f"/models/{model.name}/{version.name}/{model.filename}"
-    if not context.completes:
-        yield model.finding(
-            "model-file-invalid",
-            f"{model.filename} is source, which the embedded backend does not serialize",
-            model.place("default_model_filename"),
-            f"name the file {SOURCE} and leave default_model_filename out: the build serializes it",
-            target=context.target,
-        )
-    elif not _PATH.fullmatch(loaded) or ".." in loaded:
+    if not context.embedded and (not _PATH.fullmatch(loaded) or ".." in loaded):
         yield model.finding(
             "model-path-refused",
             f"NVIDIA's backend does not serialize {loaded}: only letters, digits, '/', '.' and '_' are allowed",
@@ -256,7 +248,7 @@ def _is_count(value: str, context: Context) -> bool:
     if value.strip().isdecimal() and value.isascii():
         return 1 <= int(value) <= _LARGEST_INT
     number = _NUMBER.match(value)
-    return context.completes and number is not None and 1 <= int(number[0]) <= _LARGEST_INT
+    return not context.embedded and number is not None and 1 <= int(number[0]) <= _LARGEST_INT
 
 
 def _check_completable(model: Model, signatures: list[Signature | None], context: Context) -> Iterator[Finding]:
@@ -276,8 +268,7 @@ def _check_completable(model: Model, signatures: list[Signature | None], context
     yield model.finding(
         "config-missing",
         f"model {model.name!r} has no {pbtxt.FILE_NAME}, "
-        + (why if context.completes else "and the embedded backend makes none"),
+        + (why if context.completes else "and the server is told to complete none"),
         model.within(model.folder),
         f"`builder config {model.name}` writes one from the pipeline",
-        target="" if context.completes else context.target,
     )

@@ -70,7 +70,6 @@ def _check_dims(model: Model, side: Side, index: int, tensor: Any, context: Cont
             f"{side} {tensor.name!r} has no dims",
             model.place(side, index, "dims"),
             "give one number for each dimension, the batch left out; -1 for any size, [ 1 ] for a single value",
-            target=_blame(model, context),
         )
     for place, dim in enumerate(tensor.dims):
         if dim < 1 and dim != -1:
@@ -98,13 +97,7 @@ def _check_type(model: Model, side: Side, index: int, tensor: Any, context: Cont
             f"{side} {tensor.name!r} has " + ("the data_type TYPE_INVALID" if written else "no data_type"),
             model.place(side, index, "data_type"),
             "write the type of its elements, such as data_type: TYPE_UINT8",
-            target=_blame(model, context),
         )
-
-
-def _blame(model: Model, context: Context) -> str:
-    """Whose fault a gap is: the embedded backend's target alone, where NVIDIA's might fill it."""
-    return context.target if model.is_dali and not context.completes else ""
 
 
 def _may_be_filled(model: Model, side: Side, index: int, tensor: Any, what: str, context: Context) -> bool:
@@ -145,7 +138,7 @@ def check_signature(model: Model, signature: Signature, context: Context) -> Ite
     """A config.pbtxt against the pipeline that it describes."""
     yield from _check_inputs(model, signature, context)
     yield from _check_outputs(model, signature, context)
-    yield from _check_split(model, signature, context)
+    yield from _check_split(model, signature)
     yield from _check_batch_size(model, signature, context)
 
 
@@ -224,7 +217,7 @@ def _compare(
     # Without batches, the requests of NVIDIA's backend have the samples as their first dimension all the same (its own
     # qa/L0_unbatched_model), so dims may count it; the embedded backend takes a request for one sample.
     unbatched = model.config.has("max_batch_size") and model.config.message.max_batch_size == 0
-    counts_samples = unbatched and context.completes
+    counts_samples = unbatched and not context.embedded
     if ndim is None or not tensor.dims or len(tensor.dims) in (ndim, ndim + counts_samples):
         return
     if ndim == 0:
@@ -291,18 +284,10 @@ def _check_outputs(model: Model, signature: Signature, context: Context) -> Iter
         yield from _compare(model, "output", index, tensor, declared, signature, ndim, context)
 
 
-def _check_split(model: Model, signature: Signature, context: Context) -> Iterator[Finding]:
+def _check_split(model: Model, signature: Signature) -> Iterator[Finding]:
     assert model.config
     names = split_outputs(model)
     place = model.place("parameters", SPLIT, "value")
-    if names and not context.completes:
-        yield model.finding(
-            "split-output-unsupported",
-            f"the embedded backend has no {SPLIT}",
-            place,
-            "remove the parameter, or build on NVIDIA's image",
-            target=context.target,
-        )
     if signature.outputs is None:
         return
     known = [str(tensor.name) for tensor in model.config.message.output]
@@ -336,9 +321,8 @@ def _check_batch_size(model: Model, signature: Signature, context: Context) -> I
     elif not context.completes:
         yield model.finding(
             "batch-size-differs",
-            f"there is no max_batch_size, so the embedded backend takes no batches, and the pipeline batches of {size}",
+            f"there is no max_batch_size, so the server takes no batches, and the pipeline batches of {size}",
             model.place(),
             f"add max_batch_size: {size}",
             detail=(_origin(model, signature),),
-            target=context.target,
         )

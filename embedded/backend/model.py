@@ -17,7 +17,7 @@ for _folder in (_HERE, _HERE / "wheel" / "dali"):
         sys.path.insert(0, str(_folder))
 
 import triton_python_backend_utils as pb_utils  # noqa: E402  (Triton's own, only there in its process)
-from dali_backend import batching, checks, plugins, server  # noqa: E402
+from dali_backend import batching, checks, completion, plugins, server, sources  # noqa: E402
 from dali_backend.configuration import Configuration  # noqa: E402
 from dali_backend.errors import BackendError, ExecutionError  # noqa: E402
 from dali_backend.graph import Graph  # noqa: E402
@@ -29,80 +29,107 @@ class TritonPythonModel:
 
     @staticmethod
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
-        """Lets Triton join requests, as NVIDIA's backend does for a model that says nothing about it."""
-        config = auto_complete_model_config.as_dict()
-        if config["max_batch_size"] > 0 and not {"sequence_batching", "ensemble_scheduling"} & config.keys():
-            auto_complete_model_config.set_dynamic_batching()
+        """Fills in what config.pbtxt leaves out, and lets Triton join requests, as NVIDIA's backend does."""
+        config = auto_complete_model_config.as_dict()  # the very dictionary that Triton gets back
+        try:
+            version = server.version_folder()
+            data = sources.read(version, config.get("default_model_filename", ""))
+            completion.complete(config, Graph.parse(data), version)
+        except BackendError as error:
+            raise _refused(config["name"], error) from None
         return auto_complete_model_config
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads plugins and pipeline; raises TritonModelException with the whole reason if the model cannot serve."""
         try:
-            self._config = Configuration.from_triton(args)
-            data = self._config.read_model_file()
+            self._config = config = Configuration.from_triton(args)
             listed = server.listed_plugins()
-            checks.check_plugins(self._config.plugin_libs, listed)
+            data = sources.read(config.folder, config.filename)
             skipped = plugins.load(listed)
             if skipped:
                 pb_utils.Logger.log_error(f"dali: {skipped}")
-            checks.check(self._config, Graph.parse(data))
-            self._pipeline = LoadedPipeline(data, self._config, skipped)
+            if unlisted := checks.unlisted_plugins(config.plugin_libs, listed):
+                pb_utils.Logger.log_warn(f"dali: model '{config.model}': {unlisted}")
+            graph = Graph.parse(data)
+            checks.check(config, graph.split(config.split_outputs))
+            self._pipeline = LoadedPipeline(
+                graph.without_copies(), config, ". ".join(filter(None, (skipped, unlisted)))
+            )
         except BackendError as error:
-            pb_utils.Logger.log_error(f"dali: model '{args['model_name']}': {error}")
-            raise pb_utils.TritonModelException(str(error)) from None
+            raise _refused(args["model_name"], error) from None
+        self._inputs = config.input_names
+        self._outputs = [(name, name in config.split_outputs) for name in config.output_names]
+        self._batched = config.batched
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response for each request, in order: its part of one DALI batch, or that batch's error."""
         responses: list[Any] = [None] * len(requests)
-        arrays: dict[int, dict[str, batching.Array]] = {}
+        places: list[int] = []
+        arrays: list[list[batching.Array]] = []
+        sizes: list[int] = []
         for place, request in enumerate(requests):
             try:
-                arrays[place] = batching.checked(self._inputs(request), self._config.batched)
+                given = self._arrays(request)
+                sizes.append(batching.samples(self._inputs, given, self._batched))
+                places.append(place)
+                arrays.append(given)
             except ExecutionError as error:
                 responses[place] = _failed(error)
-        # A model without batching has batches of one sample, whatever Triton hands over at once.
-        batches = [list(arrays)] if self._config.batched else [[place] for place in arrays]
-        for places in filter(None, batches):
-            try:
-                answers = self._run([arrays[place] for place in places], copy=len(batches) > 1)
-            except ExecutionError as error:
-                for place in places:
-                    responses[place] = _failed(error)
-                continue
-            for place, answer in zip(places, answers, strict=True):
-                wanted = requests[place].requested_output_names()
-                responses[place] = pb_utils.InferenceResponse(
-                    [pb_utils.Tensor(name, array) for name, array in answer.items() if name in wanted]
-                )
+        if self._batched:
+            if places:
+                self._answer(requests, responses, places, arrays, sizes)
+        else:  # a batch of one sample each, whatever Triton hands over at once
+            for place, given in zip(places, arrays, strict=True):
+                self._answer(requests, responses, [place], [given], [1])
         return responses
 
-    def _run(self, requests: list[dict[str, batching.Array]], copy: bool) -> list[dict[str, batching.Array]]:
-        """The outputs of each request, by name.
-
-        They are views of DALI's memory, good until the next run: Triton copies them to where the answer leaves from
-        after `execute` returned, and calls it again only then. `copy` is for those who run twice in one `execute`.
-        """
-        extents, inputs = batching.join(requests, self._config.batched)
-        answers: list[dict[str, batching.Array]] = [{} for _ in requests]
-        for name, output in zip(self._config.output_names, self._pipeline.run(inputs), strict=True):
-            for answer, array in zip(answers, batching.split(name, output, extents, self._config.batched), strict=True):
-                answer[name] = array.copy() if copy else array
-        return answers
+    def _answer(
+        self,
+        requests: list[Any],
+        responses: list[Any],
+        places: list[int],
+        arrays: list[list[batching.Array]],
+        sizes: list[int],
+    ) -> None:
+        """Runs the requests at `places` as one batch, and puts their responses there."""
+        try:
+            outputs = self._pipeline.run(self._inputs, batching.join(arrays, self._batched))
+            extents = batching.extents(sizes)
+            columns = [
+                (name, batching.split(name, output, extents, self._batched, outer))
+                for (name, outer), output in zip(self._outputs, outputs, strict=True)
+            ]
+        except ExecutionError as error:
+            for place in places:
+                responses[place] = _failed(error)
+            return
+        for index, place in enumerate(places):
+            wanted = requests[place].requested_output_names() if len(columns) > 1 else None
+            # A Tensor is a copy, in the memory that the answer leaves from: DALI may have its own back.
+            responses[place] = pb_utils.InferenceResponse(
+                [pb_utils.Tensor(name, column[index]) for name, column in columns if not wanted or name in wanted]
+            )
 
     def finalize(self) -> None:
         """Triton unloads the model: DALI's threads and memory go before the interpreter does."""
         if pipeline := getattr(self, "_pipeline", None):  # there is none if `initialize` failed
             pipeline.close()
 
-    def _inputs(self, request: Any) -> dict[str, batching.Array]:
-        """The request's arrays by the input's name, without a copy."""
-        found: dict[str, batching.Array] = {}
-        for name in self._config.input_names:
+    def _arrays(self, request: Any) -> list[batching.Array]:
+        """The request's inputs, without a copy."""
+        found = []
+        for name in self._inputs:
             tensor = pb_utils.get_input_tensor_by_name(request, name)
             if tensor is None:
                 raise ExecutionError(f"input '{name}' is missing from the request")
-            found[name] = tensor.as_numpy()
+            found.append(tensor.as_numpy())
         return found
+
+
+def _refused(model: str, error: BackendError) -> Exception:
+    pb_utils.Logger.log_error(f"dali: model '{model}': {error}")
+    exception: Exception = pb_utils.TritonModelException(str(error))
+    return exception
 
 
 def _failed(error: ExecutionError) -> Any:

@@ -40,62 +40,70 @@ def bytes_of(*shape: int) -> batching.Array:
 
 def test_one_request_is_handed_over_as_it_is() -> None:
     array = bytes_of(8, 16)
-    extents, inputs = batching.join([{"IN": array}], batched=True)
-    assert extents == [(0, 8)]
-    assert inputs["IN"] is array
+    (joined,) = batching.join([[array]], batched=True)
+    assert joined is array
 
 
 def test_small_requests_of_one_shape_become_one_array() -> None:
     first, second = bytes_of(2, 3), bytes_of(1, 3)
-    extents, inputs = batching.join([{"IN": first}, {"IN": second}], batched=True)
-    assert extents == [(0, 2), (2, 3)]
-    assert isinstance(inputs["IN"], np.ndarray)
-    np.testing.assert_array_equal(inputs["IN"], np.concatenate([first, second]))
+    (joined,) = batching.join([[first], [second]], batched=True)
+    assert isinstance(joined, np.ndarray)
+    np.testing.assert_array_equal(joined, np.concatenate([first, second]))
 
 
 def test_large_requests_are_not_copied() -> None:
     first, second = bytes_of(2, 1 << 18), bytes_of(1, 1 << 18)
-    _, inputs = batching.join([{"IN": first}, {"IN": second}], batched=True)
-    samples = inputs["IN"]
-    assert isinstance(samples, list)
-    assert len(samples) == 3
-    assert all(np.shares_memory(sample, source) for sample, source in zip(samples, [first, first, second], strict=True))
+    (joined,) = batching.join([[first], [second]], batched=True)
+    assert isinstance(joined, list)
+    assert len(joined) == 3
+    assert all(np.shares_memory(sample, source) for sample, source in zip(joined, [first, first, second], strict=True))
+
+
+def test_each_input_is_joined_by_itself() -> None:
+    requests = [[bytes_of(1, 2), bytes_of(1, 5)], [bytes_of(2, 2), bytes_of(2, 6)]]
+    same, ragged = batching.join(requests, batched=True)
+    assert isinstance(same, np.ndarray)
+    assert [sample.shape for sample in ragged] == [(5,), (6,), (6,)]
 
 
 @pytest.mark.parametrize("sizes", [(3, 5), (0, 7), (1, 1 << 20)])
 def test_ragged_requests_come_back_as_they_went(sizes: tuple[int, int]) -> None:
-    requests = [{"IN": bytes_of(2, sizes[0])}, {"IN": bytes_of(3, sizes[1])}]
-    extents, inputs = batching.join(requests, batched=True)
-    assert isinstance(inputs["IN"], list)
-    answers = batching.split("OUT", FakeOutput(inputs["IN"]), extents, batched=True)
+    requests = [bytes_of(2, sizes[0]), bytes_of(3, sizes[1])]
+    (joined,) = batching.join([[request] for request in requests], batched=True)
+    assert isinstance(joined, list)
+    answers = batching.split("OUT", FakeOutput(joined), batching.extents([2, 3]), batched=True)
     for answer, request in zip(answers, requests, strict=True):
-        np.testing.assert_array_equal(answer, request["IN"])
+        np.testing.assert_array_equal(answer, request)
 
 
 def test_without_batching_a_request_is_one_sample() -> None:
     array = bytes_of(4, 5)
-    extents, inputs = batching.join([{"IN": array}], batched=False)
-    assert extents == [(0, 1)]
-    assert isinstance(inputs["IN"], np.ndarray)
-    assert inputs["IN"].shape == (1, 4, 5)
-    (answer,) = batching.split("OUT", FakeOutput([array]), extents, batched=False)
+    assert batching.samples(["IN"], [array], batched=False) == 1
+    (joined,) = batching.join([[array]], batched=False)
+    assert isinstance(joined, np.ndarray)
+    assert joined.shape == (1, 4, 5)
+    (answer,) = batching.split("OUT", FakeOutput([array]), [(0, 1)], batched=False)
     np.testing.assert_array_equal(answer, array)
 
 
 def test_samples_of_no_elements_pass() -> None:
-    assert batching.checked({"IN": np.zeros((4, 0), np.uint8)}, batched=True)
+    assert batching.samples(["IN"], [np.zeros((4, 0), np.uint8)], batched=True) == 4
     answers = batching.split("OUT", FakeOutput([np.zeros(0, np.uint8)] * 4), [(0, 4)], batched=True)
     assert answers[0].shape == (4, 0)
 
 
 def test_no_sample_at_all_is_refused() -> None:
     with pytest.raises(ExecutionError, match=r"'IN' has shape \[0, 16\]"):
-        batching.checked({"IN": np.zeros((0, 16), np.uint8)}, batched=True)
+        batching.samples(["IN"], [np.zeros((0, 16), np.uint8)], batched=True)
 
 
 def test_inputs_must_agree_on_the_batch() -> None:
     with pytest.raises(ExecutionError, match="one batch size, got: 'A' 2, 'B' 3"):
-        batching.checked({"A": bytes_of(2, 1), "B": bytes_of(3, 1)}, batched=True)
+        batching.samples(["A", "B"], [bytes_of(2, 1), bytes_of(3, 1)], batched=True)
+
+
+def test_extents_follow_each_other() -> None:
+    assert batching.extents([2, 1, 4]) == [(0, 2), (2, 3), (3, 7)]
 
 
 def test_a_response_cannot_be_ragged() -> None:
@@ -107,6 +115,23 @@ def test_a_response_cannot_be_ragged() -> None:
 def test_an_output_must_have_a_sample_for_each_that_went_in() -> None:
     with pytest.raises(ExecutionError, match="'OUT' has 1 samples for 2"):
         batching.split("OUT", FakeOutput([bytes_of(3)]), [(0, 2)], batched=True)
+
+
+@pytest.mark.parametrize("rows", [(2, 2, 2), (1, 3, 0)])
+def test_samples_are_split_along_their_outer_axis(rows: tuple[int, ...]) -> None:
+    samples = [bytes_of(count, 4) for count in rows]
+    first, second = batching.split("OUT", FakeOutput(samples), [(0, 2), (2, 3)], batched=True, outer=True)
+    np.testing.assert_array_equal(first, np.concatenate(samples[:2]))
+    np.testing.assert_array_equal(second, samples[2])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [([(2, 3), (2, 4)], r"different shapes .*\[2, 3\], \[2, 4\]"), ([(), ()], "samples without dimensions")],
+)
+def test_what_has_no_common_outer_axis_is_refused(shapes: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(ExecutionError, match=message):
+        batching.split("OUT", FakeOutput([bytes_of(*s) for s in shapes]), [(0, 2)], batched=True, outer=True)
 
 
 def configuration(**parameters: str) -> Configuration:
@@ -138,11 +163,6 @@ def test_num_threads_must_be_a_number() -> None:
         configuration(num_threads="many")
 
 
-def test_a_missing_model_file_is_named() -> None:
-    with pytest.raises(BackendError, match=r"Failed to load model file.*/nowhere/m/1/model\.dali"):
-        configuration().read_model_file()
-
-
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"),
     [
@@ -157,6 +177,26 @@ def test_what_does_not_fit_is_named(inputs: list[Edge], outputs: int, message: s
     graph = Graph(4, tuple(inputs), tuple(Edge(f"o{n}", None, None) for n in range(outputs)))
     with pytest.raises(BackendError, match=message):
         check(configuration(), graph)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (Edge("OUT", "TYPE_FP32", None), 'Mismatch of data_type config for "OUT"'),
+        (Edge("OUT", None, 2), 'Mismatch in number of dimensions for "OUT"'),
+    ],
+)
+def test_what_the_pipeline_declares_of_an_output_counts_too(output: Edge, message: str) -> None:
+    graph = Graph(4, (Edge("IN", None, None),), (output,))
+    with pytest.raises(BackendError, match=message):
+        check(configuration(), graph)
+    check(configuration(), Graph(4, graph.inputs, (Edge("ANOTHER", "TYPE_UINT8", 1),)))
+
+
+def test_a_split_output_has_a_dimension_less() -> None:
+    graph = Graph(4, (Edge("IN", None, None),), (Edge("OUT", None, 2), Edge("MORE", None, 2))).split(["OUT"])
+    assert [edge.ndim for edge in graph.outputs] == [1, 2]
+    check(configuration(split_along_outer_axis="OUT"), Graph(4, graph.inputs, graph.outputs[:1]))
 
 
 def field(number: int, content: bytes | int) -> bytes:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dali_backend.checks import check_plugins
-from dali_backend.errors import BackendError
+from dali_backend.checks import unlisted_plugins
 from dali_backend.server import in_command
 
 BACKEND = Path(__file__).resolve().parents[2] / "embedded" / "backend"
@@ -49,12 +48,24 @@ def test_the_server_is_the_process_that_started_this_one() -> None:
 
 
 def test_a_model_may_name_the_libraries_that_it_needs_in_any_order() -> None:
-    check_plugins((), ())
-    check_plugins((), (A, B))
-    check_plugins((B, A), (A, B))
+    assert unlisted_plugins((), ()) == ""
+    assert unlisted_plugins((), (A, B)) == ""
+    assert unlisted_plugins((B, A), (A, B)) == ""
 
 
 def test_a_library_that_the_server_was_not_told_to_load_is_named_with_the_remedy() -> None:
-    with pytest.raises(BackendError, match=f"names '{B}', which the server does not load") as failure:
-        check_plugins((A, B), (A,))
-    assert f"--backend-config=dali,plugin_libs={A}:{B}" in str(failure.value)
+    said = unlisted_plugins((A, B), (A,))
+    assert f"names '{B}', which the server does not load" in said
+    assert f"--backend-config=dali,plugin_libs={A}:{B}" in said
+
+
+def test_the_version_s_folder_is_that_of_the_command(tmp_path: Path) -> None:
+    """As Triton starts the process: a program, and the path of a model.py that need not be there."""
+    script = tmp_path / "1" / "model.py"
+    script.parent.mkdir()
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(BACKEND)!r})\n"
+        "from dali_backend import server; print(server.version_folder())"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{script.parent}\n"

@@ -27,7 +27,7 @@ NVIDIA = Context(
     has_gpu=True,
     dali="2.1.1",
 )
-EMBEDDED = replace(NVIDIA, target="embedded", completes=False, backends=frozenset({"dali", "python"}), has_gpu=False)
+EMBEDDED = replace(NVIDIA, target="embedded", embedded=True, backends=frozenset({"dali", "python"}), has_gpu=False)
 
 COPY = """from nvidia.dali import fn, pipeline_def, plugin_manager, types
 from nvidia.dali.plugin.triton import autoserialize
@@ -235,22 +235,28 @@ def test_a_mistake_elsewhere_has_its_place(tmp_path: Path, files: Files, expecte
         (',\n  { name: "B" data_type: TYPE_UINT8 dims: [ -1 ] }', ""),  # declared
         (" data_type: TYPE_UINT8 dims: [ -1 ]", ""),
         (',\n  { name: "Y" data_type: TYPE_FP32 dims: [ -1, -1 ] }', ""),
-        ("size: 8\n", "size: 8\n" + parameter("num_threads", "4 of them")),  # as C++ reads it
     ],
 )
-def test_what_nvidia_s_backend_fills_in_is_missing_for_the_embedded_one(tmp_path: Path, old: str, new: str) -> None:
+def test_what_the_server_fills_in_is_missing_where_it_is_told_not_to(tmp_path: Path, old: str, new: str) -> None:
     assert old in CONFIG
     files = {**GOOD, "m/config.pbtxt": CONFIG.replace(old, new, 1)}
+    assert brief(found(tmp_path, files)) == brief(found(tmp_path, files, EMBEDDED)) == []
+    assert found(tmp_path, files, replace(NVIDIA, completes=False))
+
+
+def test_a_number_of_threads_with_words_after_it_is_one_to_nvidia_s_backend_alone(tmp_path: Path) -> None:
+    """As C++ reads it."""
+    config = CONFIG.replace("size: 8\n", "size: 8\n" + parameter("num_threads", "4 of them"), 1)
+    files = {**GOOD, "m/config.pbtxt": config}
     assert brief(found(tmp_path, files)) == []
-    findings = found(tmp_path, files, EMBEDDED)
-    assert findings
-    assert {each.target for each in findings} == {"embedded"}
+    assert [each.code for each in found(tmp_path, files, EMBEDDED)] == ["num-threads-invalid"]
 
 
 def test_a_folder_named_after_the_backend_needs_no_config_where_all_is_declared(tmp_path: Path) -> None:
     files = {"m.dali/1/dali.py": COPY, "n.dali/1/dali.py": COPY.replace(", ndim=2)", ")")}
     assert brief(found(tmp_path, files)) == ["config-missing n.dali"]
-    assert brief(found(tmp_path, files, EMBEDDED)) == ["config-missing m.dali", "config-missing n.dali"]
+    context = replace(EMBEDDED, completes=False)
+    assert brief(found(tmp_path, files, context)) == ["config-missing m.dali", "config-missing n.dali"]
 
 
 def test_a_pipeline_that_cannot_be_read_is_not_held_against_the_config(tmp_path: Path) -> None:
@@ -365,7 +371,7 @@ def test_an_operator_is_missed_where_that_dali_s_own_are_known(
     [
         ("m", NVIDIA, []),
         ("my-model", NVIDIA, ["model-path-refused my-model/config.pbtxt:2:1"]),
-        ("m", EMBEDDED, ["model-file-invalid m/config.pbtxt:2:1"]),
+        ("my-model", EMBEDDED, []),
     ],
 )
 def test_a_source_as_the_model_file_is_for_nvidia_s_backend(
@@ -375,11 +381,10 @@ def test_a_source_as_the_model_file_is_for_nvidia_s_backend(
     assert brief(found(tmp_path, {f"{folder}/config.pbtxt": config, f"{folder}/1/p.py": COPY}, context)) == expected
 
 
-def test_the_embedded_backend_splits_no_outputs(tmp_path: Path) -> None:
+def test_an_output_that_is_split_has_a_dimension_less(tmp_path: Path) -> None:
     pipeline = COPY.replace("output_ndim=2", "output_ndim=[3, 2]")
     files = {"m/1/dali.py": pipeline, "m/config.pbtxt": CONFIG + parameter("split_along_outer_axis", "X")}
-    assert brief(found(tmp_path, files)) == []
-    assert brief(found(tmp_path, files, EMBEDDED)) == ["split-output-unsupported m/config.pbtxt:12:44"]
+    assert brief(found(tmp_path, files)) == brief(found(tmp_path, files, EMBEDDED)) == []
 
 
 # Ensembles.

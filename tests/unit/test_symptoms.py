@@ -88,7 +88,6 @@ CASES = [
     ("Failed to load model file. The program looked in the following locations: /models/m/1/model.dali (No such file or "
      "directory). It must hold", "pipeline-missing", "/models/m/1/model.dali"),
     ("parameter num_threads must be a whole number from 1 on, got 'many'", "num-threads-invalid", ""),
-    ("parameter split_along_outer_axis is not supported by this backend", "split-output-unsupported", ""),
     ('DALI has no TYPE_STRING: choose another data_type for "IN"', "dtype-unsupported", "TYPE_STRING"),
     ("Cannot add a GPU operator. Pipeline 'device_id' should not be equal to `CPU_ONLY_DEVICE_ID`.",
      "gpu-operator-on-cpu-target", ""),

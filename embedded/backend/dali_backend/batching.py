@@ -5,7 +5,8 @@ An *extent* is the samples `begin` to `end` (not included) of the batch that bel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -34,36 +35,35 @@ class OutputBatch(Protocol):
         """One sample, without a copy."""
 
 
-def checked(inputs: dict[str, Array], batched: bool) -> dict[str, Array]:
-    """The inputs of one request, if they make a batch.
+def samples(names: Sequence[str], arrays: Sequence[Array], batched: bool) -> int:
+    """How many samples a request has.
 
     Raises:
-        ExecutionError: no sample at all, or not as many in each input.
+        ExecutionError: none at all, or not as many in each input.
     """
-    if not batched or not inputs:
-        return inputs
-    sizes = {name: array.shape[0] for name, array in inputs.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"'{name}' {size}" for name, size in sizes.items())
-        raise ExecutionError(f"the inputs of a request must have one batch size, got: {listed}")
-    name, size = next(iter(sizes.items()))
+    if not batched or not arrays:
+        return 1
+    size = arrays[0].shape[0]
+    for array in arrays:
+        if array.shape[0] != size:
+            listed = ", ".join(f"'{name}' {each.shape[0]}" for name, each in zip(names, arrays, strict=True))
+            raise ExecutionError(f"the inputs of a request must have one batch size, got: {listed}")
     if size == 0:
-        raise ExecutionError(f"input '{name}' has shape {list(inputs[name].shape)}: a batch needs at least one sample")
-    return inputs
+        shape = list(arrays[0].shape)
+        raise ExecutionError(f"input '{names[0]}' has shape {shape}: a batch needs at least one sample")
+    return int(size)
 
 
-def join(requests: Sequence[Mapping[str, Array]], batched: bool) -> tuple[list[Extent], dict[str, Batch]]:
-    """The extents of the requests, and for each input the samples of all requests in order.
+def extents(sizes: Sequence[int]) -> list[Extent]:
+    """Those of requests of these sizes, one after the other."""
+    return list(pairwise(accumulate(sizes, initial=0)))
 
-    `requests` are what `checked` gave, at least one, with the same names in each.
-    """
-    extents: list[Extent] = []
-    begin = 0
-    for request in requests:
-        size = next(iter(request.values())).shape[0] if batched and request else 1
-        extents.append((begin, begin + size))
-        begin += size
-    return extents, {name: _join([request[name] for request in requests], batched) for name in requests[0]}
+
+def join(requests: Sequence[Sequence[Array]], batched: bool) -> list[Batch]:
+    """For each input the samples of all requests, in order; there is at least one, with as many arrays in each."""
+    if len(requests) == 1 and batched:
+        return list(requests[0])
+    return [_join(list(arrays), batched) for arrays in zip(*requests, strict=True)]
 
 
 def _join(arrays: list[Array], batched: bool) -> Batch:
@@ -71,37 +71,62 @@ def _join(arrays: list[Array], batched: bool) -> Batch:
         arrays = [array[np.newaxis] for array in arrays]
     if len(arrays) == 1:
         return arrays[0]
-    alike = all(array.shape[1:] == arrays[0].shape[1:] for array in arrays)
-    if alike and sum(array.nbytes for array in arrays) <= _JOIN_BYTES:
+    shape = arrays[0].shape[1:]
+    if all(array.shape[1:] == shape for array in arrays) and sum(array.nbytes for array in arrays) <= _JOIN_BYTES:
         return np.concatenate(arrays)
     return [array[index] for array in arrays for index in range(array.shape[0])]
 
 
-def split(name: str, output: OutputBatch, extents: Sequence[Extent], batched: bool) -> list[Array]:
+def split(name: str, output: OutputBatch, extents: Sequence[Extent], batched: bool, outer: bool = False) -> list[Array]:
     """One array (samples, ...) for each extent; without `batched`, the one sample itself.
+
+    Args:
+        outer: each sample is a number of samples itself: they are put one after the other along their outer axis.
 
     Raises:
         ExecutionError: there are not as many samples as were put in, or those of one request differ in shape.
     """
     dense = output.dense()
-    shapes = [tuple(dense.shape[1:])] * dense.shape[0] if dense is not None else output.shapes()
-    if len(shapes) != extents[-1][1]:
-        raise ExecutionError(f"output '{name}' has {len(shapes)} samples for {extents[-1][1]} in the inputs")
     if dense is not None:
-        arrays = [dense[begin:end] for begin, end in extents]
+        count = dense.shape[0]
+    else:
+        shapes = output.shapes()
+        count = len(shapes)
+    if count != extents[-1][1]:
+        raise ExecutionError(f"output '{name}' has {count} samples for {extents[-1][1]} in the inputs")
+    if outer:
+        return [_outer(name, output, extent) for extent in extents]
+    if dense is not None:
+        arrays = [dense] if len(extents) == 1 else [dense[begin:end] for begin, end in extents]
     else:
         arrays = [_stack(name, output, shapes, extent) for extent in extents]
     return arrays if batched else [array[0] for array in arrays]
+
+
+def _outer(name: str, output: OutputBatch, extent: Extent) -> Array:
+    parts = [output.sample(index) for index in range(*extent)]
+    if any(part.ndim == 0 for part in parts):
+        raise ExecutionError(
+            f"output '{name}' has samples without dimensions: split_along_outer_axis cannot split them"
+        )
+    different = next((part for part in parts if part.shape[1:] != parts[0].shape[1:]), None)
+    if different is not None:
+        raise _ragged(name, parts[0].shape, different.shape)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _stack(name: str, output: OutputBatch, shapes: list[tuple[int, ...]], extent: Extent) -> Array:
     begin, end = extent
     different = next((shape for shape in shapes[begin + 1 : end] if shape != shapes[begin]), None)
     if different is not None:
-        raise ExecutionError(
-            f"output '{name}' has samples of different shapes in one request ({list(shapes[begin])}, "
-            f"{list(different)}): a response can hold one shape only. Send them in requests of their own, or pad them"
-        )
+        raise _ragged(name, shapes[begin], different)
     if end - begin == 1:
         return output.sample(begin)[np.newaxis]
     return np.stack([output.sample(index) for index in range(begin, end)])
+
+
+def _ragged(name: str, one: Sequence[int], other: Sequence[int]) -> ExecutionError:
+    return ExecutionError(
+        f"output '{name}' has samples of different shapes in one request ({list(one)}, {list(other)}): a response can "
+        "hold one shape only. Send them in requests of their own, or pad them"
+    )

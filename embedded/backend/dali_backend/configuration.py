@@ -10,8 +10,6 @@ from typing import Any
 
 from .errors import BackendError
 
-DEFAULT_MODEL_FILE = "model.dali"
-
 
 @dataclass(frozen=True)
 class TensorConfig:
@@ -28,11 +26,12 @@ class Configuration:
 
     model: str
     folder: Path  # of the model's version
-    filename: str
+    filename: str  # of the pipeline; empty: the usual one
     max_batch_size: int  # 0: requests have no batch dimension
     num_threads: int | None  # None: what the pipeline says
     device_id: int | None  # None: CPU
     plugin_libs: tuple[str, ...]
+    split_outputs: tuple[str, ...]  # each of whose samples is a number of samples, along the outer axis
     inputs: tuple[TensorConfig, ...]
     outputs: tuple[TensorConfig, ...]
 
@@ -44,20 +43,16 @@ class Configuration:
             BackendError: a parameter has a value that cannot be used.
         """
         config: dict[str, Any] = json.loads(args["model_config"])
-        parameters = {key: value["string_value"] for key, value in (config.get("parameters") or {}).items()}
-        if parameters.get("split_along_outer_axis"):
-            raise BackendError(
-                "parameter split_along_outer_axis is not supported by this backend (NVIDIA's image has it): "
-                "remove it, or build on NVIDIA's image"
-            )
+        parameters = _parameters(config)
         return cls(
             model=args["model_name"],
             folder=Path(args["model_repository"]) / args["model_version"],
-            filename=config.get("default_model_filename") or DEFAULT_MODEL_FILE,
+            filename=config.get("default_model_filename", ""),
             max_batch_size=int(config.get("max_batch_size", 0)),
             num_threads=_num_threads(parameters.get("num_threads")),
             device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
             plugin_libs=tuple(path for path in parameters.get("plugin_libs", "").split(":") if path),
+            split_outputs=split_outputs(config),
             inputs=_tensors(config.get("input")),
             outputs=_tensors(config.get("output")),
         )
@@ -74,24 +69,14 @@ class Configuration:
     def output_names(self) -> tuple[str, ...]:
         return tuple(tensor.name for tensor in self.outputs)
 
-    def read_model_file(self) -> bytes:
-        """The serialized pipeline.
 
-        Raises:
-            BackendError: there is none, or it is empty.
-        """
-        path = self.folder / self.filename
-        try:
-            data = path.read_bytes()
-            reason = "the file is empty"
-        except OSError as error:
-            data, reason = b"", str(error.strerror)
-        if not data:
-            raise BackendError(
-                f"Failed to load model file. The program looked in the following locations: {path} ({reason}). "
-                "It must hold a serialized DALI pipeline"
-            )
-        return data
+def split_outputs(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that the parameter split_along_outer_axis of a configuration (Triton's JSON form) names."""
+    return tuple(filter(None, _parameters(config).get("split_along_outer_axis", "").split(":")))
+
+
+def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value["string_value"] for key, value in (config.get("parameters") or {}).items()}
 
 
 def _tensors(entries: Any) -> tuple[TensorConfig, ...]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dali_proto
 
 from .errors import BackendError
-
-# DALIDataType, in the order of its numbers.
-_TRITON_TYPES = (
-    "TYPE_UINT8", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INT8", "TYPE_INT16", "TYPE_INT32", "TYPE_INT64",
-    "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_BOOL",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +25,7 @@ class Graph:
     batch_size: int
     inputs: tuple[Edge, ...]  # what can be fed by name
     outputs: tuple[Edge, ...]
+    serialized: bytes = field(default=b"", compare=False, repr=False)
 
     @classmethod
     def parse(cls, data: bytes) -> Graph:
@@ -40,7 +36,24 @@ class Graph:
             raise BackendError(f"Failed to load model file: it is {error}") from None
         inputs = tuple(_input(operator) for operator in dali_proto.external_sources(pipeline))
         outputs = tuple(_edge(output.name, output.dtype, output.ndim) for output in pipeline.pipe_outputs)
-        return cls(pipeline.batch_size, inputs, outputs)
+        return cls(pipeline.batch_size, inputs, outputs, data)
+
+    def split(self, names: Collection[str]) -> Graph:
+        """As it looks from outside where the outer dimension of these outputs goes to the batch."""
+        outputs = tuple(
+            replace(edge, ndim=edge.ndim - 1) if edge.name in names and edge.ndim else edge for edge in self.outputs
+        )
+        return replace(self, outputs=outputs)
+
+    def without_copies(self) -> bytes:
+        """The pipeline, with sources that use the memory that they are fed with, where they have no other will."""
+        pipeline = dali_proto.parse(self.serialized)
+        for operator in dali_proto.external_sources(pipeline):
+            arguments = {argument.name for argument in operator.args}
+            if operator.name.endswith("ExternalSource") and "no_copy" not in arguments:
+                operator.args.add(name="no_copy", type="bool", bools=[True], is_vector=False)
+        data: bytes = pipeline.SerializeToString()
+        return data
 
 
 def _input(operator: Any) -> Edge:
@@ -49,4 +62,4 @@ def _input(operator: Any) -> Edge:
 
 
 def _edge(name: str, dtype: int, ndim: int) -> Edge:
-    return Edge(name, _TRITON_TYPES[dtype] if 0 <= dtype < len(_TRITON_TYPES) else None, ndim if ndim >= 0 else None)
+    return Edge(name, dali_proto.triton_type(dtype), ndim if ndim >= 0 else None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from . import core
 from .batching import Array, Batch
 from .configuration import Configuration
 from .errors import BackendError, ExecutionError
@@ -35,21 +36,14 @@ class LoadedPipeline:
             raise BackendError(f"Failed to build the pipeline of model '{config.model}': {reason}") from None
 
     def _build(self) -> Any:
-        from nvidia.dali import Pipeline
-
-        # Requests come one batch at a time: nothing to prefetch, and no stages that could overlap.
-        # None means the pipeline's own value for num_threads; for device_id it means no device.
-        options: dict[str, Any] = {
-            "device_id": self._config.device_id,
-            "batch_size": max(1, self._config.max_batch_size),
-        }
-        if self._config.num_threads is not None:
-            options["num_threads"] = self._config.num_threads
-        return Pipeline.deserialize(
-            self._serialized, exec_pipelined=False, exec_async=False, prefetch_queue_depth=1, **options
+        return core.build(
+            self._serialized,
+            batch_size=max(1, self._config.max_batch_size),
+            num_threads=self._config.num_threads,
+            device_id=self._config.device_id,
         )
 
-    def run(self, inputs: Mapping[str, Batch]) -> list[HostOutput]:
+    def run(self, names: Sequence[str], inputs: Sequence[Batch]) -> list[HostOutput]:
         """The outputs, in the pipeline's order; their memory is DALI's until the next run.
 
         Raises:
@@ -58,12 +52,22 @@ class LoadedPipeline:
         try:
             if self._pipeline is None:
                 self._pipeline = self._build()
-            for name, batch in inputs.items():
-                self._pipeline.feed_input(name, batch)
-            return [HostOutput(output) for output in self._pipeline.run()]
+            for name, batch in zip(names, inputs, strict=True):
+                self._feed(name, batch)
+            self._pipeline.ReleaseOutputs()  # those of the last run: there is one buffer
+            self._pipeline.Run()
+            return [HostOutput(output) for output in self._pipeline.ShareOutputs()]
         except Exception as error:
             self._pipeline = None  # DALI: "Current pipeline object is no longer valid."
             raise ExecutionError(_explain(error)) from None
+
+    def _feed(self, name: str, batch: Batch) -> None:
+        """Hands over the request's own memory, which is good until Triton has the responses."""
+        types = core.load()
+        if isinstance(batch, list):
+            self._pipeline.SetExternalTensorInput(name, [types.TensorCPU(sample, "") for sample in batch], None, False)
+        else:
+            self._pipeline.SetExternalTLInput(name, types.TensorListCPU(batch, ""), None, False)
 
     def close(self) -> None:
         self._pipeline = None

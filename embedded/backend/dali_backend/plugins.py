@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from . import core
 from .errors import BackendError
 
 _MARK = b"\x00loading "  # on the trial's stderr: which library comes next
@@ -27,22 +28,21 @@ def load(libraries: Sequence[str]) -> str:
     """
     if not libraries:
         return ""
-    from nvidia.dali import __version__, plugin_manager
-
     libraries = list(dict.fromkeys(libraries))
-    _try_apart(libraries, plugin_manager.load_library)
+    load_library = core.load().LoadLibrary
+    _try_apart(libraries, load_library)
     for library in libraries:
         try:
-            plugin_manager.load_library(library)
+            load_library(library, False)
         except Exception as error:
             rest = libraries[libraries.index(library) + 1 :]
-            return _explain(library, str(error), __version__) + (
+            return _explain(library, str(error), core.version()) + (
                 f" (skipped after it: {', '.join(rest)})" if rest else ""
             )
     return ""
 
 
-def _try_apart(libraries: Sequence[str], load_library: Callable[[str], None]) -> None:
+def _try_apart(libraries: Sequence[str], load_library: Callable[[str, bool], None]) -> None:
     """Loads the libraries in a forked process first: a C++ error in a library's static constructors (an operator
     registered twice, above all) ends the process without a word that Triton could pass on.
 
@@ -59,7 +59,7 @@ def _try_apart(libraries: Sequence[str], load_library: Callable[[str], None]) ->
             os.dup2(writer, 2)
             for library in libraries:
                 os.write(2, _MARK + os.fsencode(library) + b"\n")
-                load_library(library)
+                load_library(library, False)
         finally:
             os._exit(0)
     os.close(writer)

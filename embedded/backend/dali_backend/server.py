@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import BackendError
+
 _OPTION = "--backend-config"
 _SETTING = "dali,plugin_libs="
 
@@ -21,6 +23,20 @@ def listed_plugins() -> tuple[str, ...]:
     except OSError:
         return ()
     return in_command([os.fsdecode(word) for word in command.split(b"\0")])
+
+
+def version_folder() -> Path:
+    """The folder of the model's version. Triton tells it to `auto_complete_config` by this process's command alone:
+    the path that a model in Python would have there.
+
+    Raises:
+        BackendError: the command is not what it is known to be.
+    """
+    words = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    folder = Path(os.fsdecode(words[1])).parent if len(words) > 1 else Path()
+    if not folder.is_dir():
+        raise BackendError(f"Triton does not tell where the model is: {b' '.join(words)!r}")
+    return folder
 
 
 def in_command(words: Sequence[str]) -> tuple[str, ...]:
