@@ -36,10 +36,7 @@ fuzz: venv
 	FUZZ_SECONDS=$(SECONDS_EACH) $(PYTHON) -m pytest -q tests/unit/test_fuzz_cli.py
 
 bench-backend: venv
-	@$(ENGINE) $(PYTHON) -m bench.backend $(BENCH)
-
-bench-backend: venv
-	$(ENGINE) $(PYTHON) -m bench.backend
+	$(ENGINE) $(PYTHON) -m bench.backend $(BENCH)
 
 endurance: venv
 	ENDURANCE_SECONDS=600 $(ENGINE) $(PYTHON) -m pytest -q tests/integration/test_endurance.py

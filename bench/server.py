@@ -40,9 +40,19 @@ class MeasuredServer:
     grpc: str
     ready_seconds: float  # after its process began
 
-    def memory(self) -> Memory:
-        listed = self.container.top(ps_args="-o pid,rss,comm")["Processes"]
-        ours = [int(rss) for _, rss, command in listed if command.startswith("triton")]  # not the health check
+    def memory(self, without: str = "") -> Memory:
+        """What it has now.
+
+        Args:
+            without: a model whose process does not count.
+        """
+        listed = self.container.top(ps_args="-o pid,rss,comm,args")["Processes"]
+        ours = [
+            int(resident)
+            for _, resident, command, arguments in listed
+            if command.startswith("triton")  # not what is run to look
+            and not (without and f"/{without}/" in arguments)
+        ]
         used = _output(self.container, ["df", "--block-size=1", "--output=used", "/dev/shm"])
         return Memory(sum(ours) * 1024, int(used.split()[-1]))
 

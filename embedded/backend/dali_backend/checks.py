@@ -27,6 +27,11 @@ def check(config: Configuration, graph: Graph) -> None:
     Raises:
         BackendError: names the first tensor that does not fit, and what the other side has.
     """
+    if graph.on_gpu and config.device_id is None:  # DALI would take whichever GPU there is
+        raise BackendError(
+            f"Cannot add a GPU operator to a pipeline without a GPU: {graph.on_gpu} needs one, and this instance is "
+            "of KIND_CPU. Remedy: instance_group [ { kind: KIND_GPU } ] where there is a GPU, or operators for the CPU"
+        )
     declared = {edge.name: edge for edge in graph.inputs}
     check_names([tensor.name for tensor in config.inputs], graph)
     for tensor in config.inputs:

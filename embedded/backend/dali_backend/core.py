@@ -44,12 +44,15 @@ def version() -> str:
     return "unknown"
 
 
-def build(serialized: bytes, *, batch_size: int, num_threads: int | None, device_id: int | None) -> Any:
+def build(
+    serialized: bytes, *, batch_size: int, num_threads: int | None, device_id: int | None, dynamic: bool = False
+) -> Any:
     """A pipeline that runs one batch at a time.
 
     Args:
         num_threads: None for what the pipeline says.
-        device_id: the GPU; None for none.
+        device_id: the GPU; None for none, where the pipeline needs none.
+        dynamic: by the executor that can take what the GPU made back to the host. A small batch takes it twice as long.
     """
     core = load()
     # Requests come one batch at a time: nothing to prefetch, and no stages that could overlap.
@@ -57,7 +60,7 @@ def build(serialized: bytes, *, batch_size: int, num_threads: int | None, device
         max_batch_size=batch_size,
         num_threads=num_threads,
         device_id=device_id,
-        executor_type=core._MakeExecutorType(False, False, False, False),
+        executor_type=core._MakeExecutorType(False, False, False, dynamic),
         prefetch_queue_depths=(1, 1),
     )
     pipeline = core.Pipeline(serialized, parameters)

@@ -12,6 +12,7 @@ from . import core
 from .batching import Array, Batch
 from .configuration import Configuration
 from .errors import BackendError, ExecutionError
+from .graph import Graph
 
 
 class LoadedPipeline:
@@ -27,6 +28,7 @@ class LoadedPipeline:
             BackendError: DALI cannot build it: an unknown operator, a GPU operator in a CPU instance, ...
         """
         self._serialized = serialized
+        self._graph = Graph.parse(serialized)
         self._config = config
         self._pipeline: Any = None
         try:
@@ -40,7 +42,10 @@ class LoadedPipeline:
             self._serialized,
             batch_size=max(1, self._config.max_batch_size),
             num_threads=self._config.num_threads,
-            device_id=self._config.device_id,
+            # Triton puts every model on each GPU if it is not told otherwise, and one that needs none would still take
+            # half a GiB there.
+            device_id=self._config.device_id if self._graph.on_gpu else None,
+            dynamic=self._graph.back_to_host,
         )
 
     def run(self, names: Sequence[str], inputs: Sequence[Batch]) -> list[HostOutput]:
