@@ -259,7 +259,7 @@ def contract_project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -
     return root, {image["target"]: image["digest"] for image in built["images"]}
 
 
-@pytest.fixture(scope="session", params=list(DALI))
+@pytest.fixture(scope="module", params=list(DALI))
 def contract(
     request: pytest.FixtureRequest,
     contract_project: tuple[Path, dict[str, str]],
@@ -282,7 +282,7 @@ def contract(
     return Contract(request.param, image, libraries, cases, engine)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(contract: Contract) -> Iterator[Server]:
     """A server that was asked, over its API, to load every model."""
     with contract.server(BOTH, "--model-load-thread-count=16") as server:

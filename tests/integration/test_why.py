@@ -46,8 +46,8 @@ def start(engine: Engine, image: dict[str, Any]) -> Iterator[Callable[..., Conta
         container.remove(force=True, v=True)
 
 
-def hidden(path: str) -> list[docker.types.Mount]:
-    return [docker.types.Mount(path, "/dev/null", type="bind", read_only=True)]
+def hidden(*paths: str) -> list[docker.types.Mount]:
+    return [docker.types.Mount(path, "/dev/null", type="bind", read_only=True) for path in paths]
 
 
 def causes(shipped: Project, *arguments: str) -> list[str]:
@@ -98,7 +98,10 @@ def test_a_hidden_plugin_is_the_cause(start: Callable[..., Container], shipped: 
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ({"mounts": hidden("/models/mydali/1/model.dali"), "command": SERVER}, "model-file-invalid"),
+        (
+            {"mounts": hidden("/models/mydali/1/model.dali", "/models/mydali/1/dali.py"), "command": SERVER},
+            "model-file-invalid",
+        ),
         ({"command": ["tritonserver", "--model-repository=/nowhere"]}, "repository-missing"),
         ({"command": ["tritonserver", "--no-such-flag"]}, "server-argument-invalid"),
         ({"command": SERVER, "shm_size": "100k"}, "shared-memory-too-small"),
