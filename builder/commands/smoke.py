@@ -7,14 +7,16 @@ from typing import Annotated
 import typer
 
 from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets, Verbose, prepare
-from builder.errors import BadUsage, VerificationError
+from builder.errors import BadUsage, BaseElsewhere, VerificationError
 
 
 def smoke(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE", help="Any image of the engine; the target's own by default.", show_default=False
+            metavar="IMAGE",
+            help="Any image of the engine, or one in a registry by its digest; the target's own by default.",
+            show_default=False,
         ),
     ] = "",
     target: Targets = None,
@@ -49,6 +51,7 @@ def smoke(
     from builder import project as projects
     from builder.artifacts import Image, Verification
     from builder.docker.engine import Engine
+    from builder.reference import Reference
     from builder.steps import smoke as step
 
     output = prepare(json, quiet, verbose)
@@ -79,11 +82,21 @@ def smoke(
         except VerificationError as error:
             if name:
                 Verification.discard(here, name)  # nothing vouches for it any more
+            Verification.forget(here, digest)
             error.partial = {**out.smoke_document(verified), "passed": False}
             raise
 
     if image:
-        verified.append(verify(engine.image(image)["Id"], image, ""))
+        if Reference.parse(image).digest and not engine.has_image(image):
+            engine.pull(image)
+        verified.append(verify(engine.image(image)["Id"], image, "").keep(here))
     for name, each in wanted.items():
-        verified.append(verify(each.digest, each.reference, name).save(here))
+        if not each.in_engine:
+            raise BaseElsewhere(
+                f"the base of {each.reference} is not on this machine, so the image cannot be started here",
+                where=each.base,
+                remedy=f"python -m builder push --untagged --target {name}; then `smoke` its reference "
+                "where there is room, and `promote` it there",
+            )
+        verified.append(verify(each.digest, each.reference, name).save(here).keep(here))
     output.result(out.smoke_document(verified), tuple(each.digest for each in verified))

@@ -49,6 +49,12 @@ class ContainerServer:
             return last_lines(self.container, 60)
         return []
 
+    def whole_log(self) -> bytes:
+        """All that it wrote so far, with the times at which it did left out."""
+        with contextlib.suppress(docker.errors.APIError):
+            return bytes(self.container.logs())
+        return b""
+
     def endpoint(self) -> Endpoint:
         """Where the engine published the ports, on loopback.
 

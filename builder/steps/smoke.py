@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from builder import oracles, pbtxt, triton
+from builder import __version__, oracles, pbtxt, sources, triton
 from builder.artifacts import Latency, NegativeControl, Verification, VerifiedModel
 from builder.docker.engine import Engine
 from builder.docker.server import listed_plugins, serving
@@ -27,7 +28,8 @@ from builder.errors import (
     did_you_mean,
 )
 from builder.oracles import Case, Oracle
-from builder.project import Project
+from builder.project import FILE_NAME, Project
+from builder.recipe import OURS
 from builder.symptoms import blames_a_plugin
 from builder.triton import Client, ModelSpec, Server, Tensors
 
@@ -41,6 +43,7 @@ _WARM_UP = 20
 _LATENCY_REQUESTS_AT_LEAST = 20
 _MEASURING_SHARE = 0.15
 _DYING_SECONDS = 1.0
+_LOG_LINES = 40
 
 
 def run(
@@ -69,6 +72,7 @@ def run(
     """
     told = _oracles(project, target)
     described = engine.image(digest)
+    labels = described["Config"].get("Labels") or {}
     with serving(engine, digest, gpus=gpus) as server:
         endpoint = server.endpoint()
         ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
@@ -88,11 +92,12 @@ def run(
             if (status := _exit_status(server)) is not None:
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
+        log = server.whole_log()
     control = _negative_control(engine, digest, image, listed_plugins(described), gpus, timeout)
     failed = "without its plugins it fails: " if control.applicable else ""
     console.print(f"{image}: {failed}{control.evidence}")
     return Verification(
-        target=target,
+        target=target or labels.get(OURS + "target", ""),
         reference=image,
         digest=digest,
         passed=True,
@@ -102,7 +107,26 @@ def run(
         models=models,
         negative_control=control,
         ready_seconds=round(ready, 3),
+        versions=_versions(engine, labels),
+        configuration=_configuration(project),
+        server_log_sha256=hashlib.sha256(log).hexdigest(),
+        server_log=tuple(log.decode(errors="replace").splitlines()[-_LOG_LINES:]),
     )
+
+
+def _versions(engine: Engine, labels: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "triton": labels.get(OURS + "triton.version", ""),
+        "dali": labels.get(OURS + "dali.version", ""),
+        "builder": __version__,
+        "engine": engine.version,
+    }
+
+
+def _configuration(project: Project) -> dict[str, str]:
+    """SHA-256 of the files that say how models are verified, by their names in the project."""
+    named = {FILE_NAME, *(file for each in project.models.values() if (file := oracles.file_of(each)))}
+    return {name: sources.of_file(project.root / name) for name in sorted(named) if (project.root / name).is_file()}
 
 
 def _oracles(project: Project, target: str) -> dict[str, Oracle]:
