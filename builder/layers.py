@@ -39,7 +39,7 @@ def files(blob: BinaryIO, media_type: str) -> dict[str, File]:
         media_type: OCI's, which tells the compression.
     """
     found = {}
-    with closing(_unpacked(blob, media_type)) as content, tarfile.open(fileobj=content, mode="r|") as archive:
+    with closing(unpacked(blob, media_type)) as content, tarfile.open(fileobj=content, mode="r|") as archive:
         for member in archive:
             stream = archive.extractfile(member) if member.isreg() else None
             found["/" + member.name.strip("./")] = File(
@@ -54,7 +54,7 @@ def files(blob: BinaryIO, media_type: str) -> dict[str, File]:
     return found
 
 
-def _unpacked(blob: BinaryIO, media_type: str) -> BinaryIO:
+def unpacked(blob: BinaryIO, media_type: str) -> BinaryIO:
     if media_type.endswith("+zstd"):
         return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True))
     return cast(BinaryIO, gzip.GzipFile(fileobj=blob)) if media_type.endswith("gzip") else blob

@@ -36,7 +36,7 @@ from builder.docker.engine import Engine
 from builder.docker.saved import SavedBlobs, base_image
 from builder.docker.secrets import pip_conf
 from builder.docker.server import ContainerServer, serving
-from builder.layers import _unpacked
+from builder.layers import unpacked
 from builder.oci import Layout
 from builder.reference import Digest, Reference
 from builder.registry import Registry
@@ -279,6 +279,8 @@ def test_no_statement_has_a_secret(planted: Planted, monkeypatch: pytest.MonkeyP
 
 CONTROL = b"triton_python_backend_stub"
 """Is in the layer of the server: the search finds what there is."""
+_STAGES = [b"/root-fs/", b"/src/plugin/"]
+"""Folders of the build, for what is elsewhere in the image. The history has lines of the Dockerfile that name them."""
 _BLOCK = 1 << 20
 
 
@@ -319,7 +321,7 @@ class Content:
 @pytest.fixture(scope="module")
 def content(planted: Planted, engine: Engine, debian: str) -> Content:
     """The planted image, unpacked and searched."""
-    needles = [CONTROL, *planted.needles, *_machine(planted), *_today()]
+    needles = [CONTROL, *planted.needles, *_machine(planted), *_STAGES, *_today()]
     digest = planted.image["digest"]
     manifest = planted.layout.manifest
     of_debian = len(json.loads(base_image(engine, debian, PLATFORM).manifest)["layers"])
@@ -330,7 +332,7 @@ def content(planted: Planted, engine: Engine, debian: str) -> Content:
         for layer in sorted(manifest["layers"], key=lambda each: str(each["digest"])):
             with (
                 saved.blob(Digest(layer["digest"])) as blob,
-                tarfile.open(fileobj=_unpacked(blob, layer["mediaType"]), mode="r|") as archive,
+                tarfile.open(fileobj=unpacked(blob, layer["mediaType"]), mode="r|") as archive,
             ):
                 found[layer["digest"]] = [_entry(archive, member, needles, packaged) for member in archive]
     return Content([found[layer["digest"]] for layer in manifest["layers"]], of_debian, frozenset(packaged))
@@ -341,6 +343,8 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, needles: list[byte
     stream = archive.extractfile(member) if member.isreg() else None
     if stream is None:
         return Entry(name, member, frozenset())
+    if name.startswith("/var/lib/dpkg/info/"):
+        packaged.add(name)
     if name.startswith("/var/lib/dpkg/info/") and name.endswith(".list"):
         text = stream.read()
         # As packages name them; below /usr is where they are.
@@ -357,8 +361,8 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, needles: list[byte
 
 
 def _machine(planted: Planted) -> list[bytes]:
-    """The machine's name, where it is more than a word, and the folders in which the build was."""
-    folders = [str(ROOT), str(planted.project.root), str(planted.project.root.parent), "/root-fs", "/src/plugin/"]
+    """Its name, where that is more than a word, and its folders."""
+    folders = [str(ROOT), str(planted.project.root), str(planted.project.root.parent)]
     names = [name for name in (socket.gethostname(), "buildkitsandbox") if len(name) > 5]
     return [each.encode() for each in (*folders, *names)]
 
@@ -376,7 +380,7 @@ def test_no_layer_has_a_secret(planted: Planted, content: Content) -> None:
 
 
 def test_nothing_tells_which_machine_built_it(planted: Planted, content: Content) -> None:
-    assert content.with_any(_machine(planted), content.everything) == {}
+    assert content.with_any([*_machine(planted), *_STAGES], content.everything) == {}
     layout = planted.layout
     told = layout.content + layout.path(layout.manifest["config"]["digest"]).read_bytes()
     assert [each for each in _machine(planted) if each in told] == []
