@@ -29,10 +29,14 @@ struct Samples {
 static_assert(sizeof(Samples) <= 4096, "kernel arguments are limited to 4 KiB");
 
 constexpr int kThreads = 256;
-constexpr int kWord = 8;            // pixels of a plane that are stored at once: 16 bytes
-constexpr int kWordsPerThread = 2;  // of each plane
-constexpr int kWordsPerBlock = kThreads * kWordsPerThread;
-constexpr int kPixelsPerBlock = kWordsPerBlock * kWord;
+constexpr int kWord = 8;  // pixels of a plane that are stored at once: 16 bytes
+
+/** Words of each plane that a thread stores: where there is only one plane, two were too few to be under way at once. */
+__host__ __device__ constexpr int WordsPerThread(int channels) { return channels == 1 ? 4 : 2; }
+
+__host__ __device__ constexpr int PixelsPerBlock(int channels) {
+  return kThreads * WordsPerThread(channels) * kWord;
+}
 
 /** Where the word `index` (of 4 bytes) lies in shared memory: threads that are 1, 2, 4 or 8 words apart meet no bank. */
 __device__ constexpr int Padded(int index) { return index + index / 32; }
@@ -41,7 +45,7 @@ __device__ constexpr int Padded(int index) { return index + index / 32; }
 template <int kChannels>
 struct Tile {
   // The planes' first words may begin up to 7 pixels apart, so a block sees 8 pixels of the next one.
-  static constexpr int kBytes = (kPixelsPerBlock + kWord) * kChannels;
+  static constexpr int kBytes = (PixelsPerBlock(kChannels) + kWord) * kChannels;
   static constexpr int kWords = (kBytes + 15) / 4 + 2;
   uint32_t words[Padded(kWords) + 1];
 
@@ -100,6 +104,7 @@ __device__ inline uint16_t AsHalf(float value) { return __half_as_ushort(__float
 /** Each block works on one sample: the last whose first_block is not behind it. */
 template <int kChannels>
 __global__ void __launch_bounds__(kThreads) NormalizeSamples(const __grid_constant__ Samples samples) {
+  constexpr int kWordsPerThread = WordsPerThread(kChannels), kPixelsPerBlock = PixelsPerBlock(kChannels);
   __shared__ Tile<kChannels> tile;
   const int block = static_cast<int>(blockIdx.x);
   int row = 0;
@@ -108,7 +113,7 @@ __global__ void __launch_bounds__(kThreads) NormalizeSamples(const __grid_consta
   }
   const int64_t pixels = samples.sample[row].pixels;
   const auto *src = samples.sample[row].src;
-  const int64_t first_word = static_cast<int64_t>(block - samples.first_block[row]) * kWordsPerBlock;
+  const int64_t first_word = static_cast<int64_t>(block - samples.first_block[row]) * kThreads * kWordsPerThread;
   const int64_t first_pixel = first_word * kWord;
   const int here = static_cast<int>(min(pixels - first_pixel, static_cast<int64_t>(kPixelsPerBlock + kWord)));
 
@@ -164,10 +169,11 @@ __global__ void __launch_bounds__(kThreads) NormalizeSamples(const __grid_consta
 
 /** Starts the conversion of the first `count` samples (1 to kSamplesPerLaunch), all of them of `channels` channels. */
 void LaunchNormalize(Samples &samples, int count, int channels, cudaStream_t stream) {
+  const int64_t pixels_per_block = PixelsPerBlock(channels);
   int64_t blocks = 0;
   for (int i = 0; i < count; i++) {
     samples.first_block[i] = static_cast<int>(blocks);
-    blocks += (samples.sample[i].pixels + kPixelsPerBlock - 1) / kPixelsPerBlock;
+    blocks += (samples.sample[i].pixels + pixels_per_block - 1) / pixels_per_block;
   }
   samples.count = count;
   const auto grid = static_cast<unsigned>(blocks);
