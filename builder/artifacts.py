@@ -185,6 +185,15 @@ class NegativeControl(BaseModel):
     """The server's own line."""
 
 
+class NotRun(BaseModel):
+    """A model that was not asked, and so is not verified."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    why: str
+
+
 class Verification(Artifact):
     """Bound to one image: push takes no other."""
 
@@ -198,6 +207,8 @@ class Verification(Artifact):
     seed: int
     gpus: str
     models: tuple[VerifiedModel, ...]
+    not_run: tuple[NotRun, ...] = ()
+    """Where there are any, nothing has passed."""
     negative_control: NegativeControl
     ready_seconds: float
 

@@ -80,6 +80,13 @@ class Server(Protocol):
         """The last lines of its log."""
 
 
+class ReachableServer(Server, Protocol):
+    """One that listens on this machine."""
+
+    def endpoint(self) -> Endpoint:
+        """Where. Raises ServerDied if it is no longer running."""
+
+
 def wait_until_ready(endpoint: Endpoint, server: Server, *, timeout: float, where: str) -> float:
     """Waits until the server and all of its models are ready; returns the seconds that it took.
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console
 
 from builder import oracles, pbtxt, triton
-from builder.artifacts import Latency, NegativeControl, Verification, VerifiedModel
-from builder.docker.engine import Engine
-from builder.docker.server import listed_plugins, serving
+from builder.artifacts import Latency, NegativeControl, NotRun, Verification, VerifiedModel
 from builder.errors import (
     InferenceFailed,
     NegativeControlServed,
@@ -29,7 +29,7 @@ from builder.errors import (
 from builder.oracles import Case, Oracle
 from builder.project import Project
 from builder.symptoms import blames_a_plugin
-from builder.triton import Client, ModelSpec, Server, Tensors
+from builder.triton import Client, ModelSpec, ReachableServer, Server, Tensors
 
 AT_ONCE = 32
 ROUNDS = 4
@@ -43,16 +43,27 @@ _MEASURING_SHARE = 0.15
 _DYING_SECONDS = 1.0
 
 
+class Start(Protocol):
+    """Serves the image, in a container or without one."""
+
+    def __call__(
+        self, *, gpus: str, hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    ) -> AbstractContextManager[ReachableServer]:
+        """A server for the length of a `with`; files in `hidden` are empty in it, `arguments` are added to its command."""
+
+
 def run(
-    engine: Engine,
+    start: Start,
     digest: str,
     image: str,
     target: str,
     console: Console,
     *,
     project: Project,
+    plugins: Sequence[str],
     seed: int,
     gpus: str = "",
+    not_run: Sequence[NotRun] = (),
     timeout: float = 120.0,
 ) -> Verification:
     """Verifies the image with the engine's ID `digest`, known to the user as `image`.
@@ -60,6 +71,8 @@ def run(
     Args:
         project: says how its models are verified, by their names.
         target: the target that the image was built for; empty for an image from anywhere.
+        plugins: the libraries in the image's command.
+        not_run: models that are left out, and with which nothing has passed; for images of `target` alone.
 
     Raises:
         OracleMissing, OracleModelUnknown, GoldenInvalid, OracleFailed: what should say what is right cannot.
@@ -68,8 +81,9 @@ def run(
         NegativeControlServed: it works without its plugins.
     """
     told = _oracles(project, target)
-    described = engine.image(digest)
-    with serving(engine, digest, gpus=gpus) as server:
+    left_out = {each.name for each in not_run}
+    arguments = _only(_names(_models(project, target)) - left_out) if left_out else ()
+    with start(gpus=gpus, arguments=arguments) as server:
         endpoint = server.endpoint()
         ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
         console.print(f"{image}: ready after {ready:.1f} s")
@@ -77,10 +91,12 @@ def run(
             specs = triton.models(endpoint)
             if not specs:
                 raise VerificationError(
-                    "the server has no model", where=image, remedy="add one to model_repository/ and build again"
+                    "the server has no model" + (" that needs no GPU" if left_out else ""),
+                    where=image,
+                    remedy="add one to model_repository/ and build again",
                 )
             if target:
-                _check_all_served(project, specs)
+                _check_all_served(project, specs, left_out)
             with triton.clients(endpoint, AT_ONCE) as clients:
                 models = verify(specs, told, clients, seed, console)
         except InferenceFailed:
@@ -88,21 +104,50 @@ def run(
             if (status := _exit_status(server)) is not None:
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
-    control = _negative_control(engine, digest, image, listed_plugins(described), gpus, timeout)
+    control = _negative_control(start, image, plugins, gpus, arguments, timeout)
     failed = "without its plugins it fails: " if control.applicable else ""
     console.print(f"{image}: {failed}{control.evidence}")
+    for each in not_run:
+        console.print(f"model {each.name}: not run: {each.why}")
     return Verification(
         target=target,
         reference=image,
         digest=digest,
-        passed=True,
+        passed=not not_run,
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=seed,
         gpus=gpus,
         models=models,
+        not_run=tuple(not_run),
         negative_control=control,
         ready_seconds=round(ready, 3),
     )
+
+
+def of_gpus(project: Project, target: str) -> list[NotRun]:
+    """The target's models that their configurations place on GPUs, and that do not run without one."""
+    folder = _models(project, target)
+    return [
+        NotRun(name=name, why="no GPU")
+        for name in sorted(_names(folder))
+        if (config := folder / name / pbtxt.FILE_NAME).is_file()
+        and any(group.kind == group.KIND_GPU for group in pbtxt.read(config).message.instance_group)
+    ]
+
+
+def _models(project: Project, target: str) -> Path:
+    """The model repository as the target's image has it."""
+    return project.state / target / "parts" / "models"
+
+
+def _names(folder: Path) -> set[str]:
+    """Those of the models in a repository: they have versions, which are numbers."""
+    return {path.parent.name for path in folder.glob("*/*") if path.name.isdecimal()}
+
+
+def _only(names: set[str]) -> list[str]:
+    """What makes the server load these models and no others."""
+    return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in sorted(names))]
 
 
 def _oracles(project: Project, target: str) -> dict[str, Oracle]:
@@ -117,7 +162,7 @@ def _oracles(project: Project, target: str) -> dict[str, Oracle]:
     }
     if target:
         for name, oracle in told.items():
-            config = project.state / target / "parts" / "models" / name / pbtxt.FILE_NAME  # as the image has it
+            config = _models(project, target) / name / pbtxt.FILE_NAME
             if config.is_file() and (spec := _declared(pbtxt.read(config).message, name)):
                 oracle.ask(spec, 0)
     return told
@@ -130,8 +175,8 @@ def _declared(config: Any, name: str) -> ModelSpec | None:
     return replace(triton.specification(config), name=name) if complete else None
 
 
-def _check_all_served(project: Project, specs: Sequence[ModelSpec]) -> None:
-    served = {spec.name for spec in specs}
+def _check_all_served(project: Project, specs: Sequence[ModelSpec], left_out: set[str]) -> None:
+    served = {spec.name for spec in specs} | left_out
     for name in project.models:
         if name not in served:
             raise OracleModelUnknown(
@@ -303,14 +348,14 @@ def _throughput(turn: _Turn, client: Client, cases: list[Case]) -> float:
 
 
 def _negative_control(
-    engine: Engine, digest: str, image: str, plugins: tuple[str, ...], gpus: str, timeout: float
+    start: Start, image: str, plugins: Sequence[str], gpus: str, arguments: Sequence[str], timeout: float
 ) -> NegativeControl:
     """Serves the image with its plugins hidden, which must fail for that very reason."""
     if not plugins:
         return NegativeControl(
             applicable=False, passed=True, evidence="no plugin in the image's command, so nothing to take away"
         )
-    with serving(engine, digest, gpus=gpus, hidden=plugins) as server:
+    with start(gpus=gpus, hidden=plugins, arguments=arguments) as server:
         try:
             triton.wait_until_ready(server.endpoint(), server, timeout=timeout, where=image)
         except ServerDied:  # as it must

@@ -1,0 +1,147 @@
+"""Runs a command in an image's files without a container engine: processes, mounts and a root of its own.
+
+`command()` gives what to start; it is `unshare` of util-linux, which runs this file again inside, and that does the rest.
+As root the command runs as the image's user; without root it needs a kernel that lets users have namespaces of their own,
+and runs as whoever started it. Of NVIDIA's driver the libraries that lie on this machine are added, as NVIDIA's container
+toolkit adds them. It shares the machine's network.
+
+Nothing but the standard library, and Python 3.10: `make gpu-test` takes this file to machines that have no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+DRIVER = "/mnt/driver"
+"""Where the command finds the driver's libraries, in a file system of its own that is in memory."""
+SHARED_MEMORY = "2g"
+_LIBRARY = re.compile(r"lib(cuda|nvidia-|nvcuvid|nvoptix).*\.so(\.|$)")
+_ELSEWHERE = ("/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")
+_CANNOT = 125
+"""The exit status where the command could not be started, as Docker has it."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a command finds."""
+
+    root: str
+    """The folder of the image's files."""
+    arguments: list[str]
+    environment: dict[str, str]
+    gpus: str = ""
+    """'' for none, 'all', or device numbers separated by commas."""
+    hidden: list[str] = field(default_factory=list)
+    """Files of the image that are empty to the command."""
+    folders: dict[str, str] = field(default_factory=dict)
+    """Folders of this machine by their place in the image, below /mnt."""
+    user: str = ""
+    """UID:GID; only root can run it as somebody else."""
+
+
+def command(room: Room, python: str = sys.executable) -> list[str]:
+    """What to start for `room`; whatever it starts in turn ends with it."""
+    own = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    apart = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+    return ["unshare", *own, *apart, python, "-I", "-S", str(Path(__file__).resolve()), json.dumps(asdict(room))]
+
+
+def main(document: str) -> int:
+    room = Room(**json.loads(document))
+    try:
+        _furnish(room)
+        program, environment = _move_in(room)
+    except (OSError, LookupError, ValueError, subprocess.CalledProcessError) as error:
+        output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+        print(f"enter: {room.root}: {error} {output or ''}".rstrip(), file=sys.stderr)
+        return _CANNOT
+    os.execve(program, room.arguments, environment)
+
+
+def _furnish(room: Room) -> None:
+    root = room.root.rstrip("/")
+    if root:
+        for name in ("dev", "sys"):
+            _mount("--rbind", f"/{name}", f"{root}/{name}")
+        for name, size in (("tmp", "50%"), ("mnt", "1m")):
+            _mount("-t", "tmpfs", "-o", f"mode=1777,size={size}", "tmpfs", f"{root}/{name}")
+    # Triton leaves its regions there when it is killed.
+    _mount("-t", "tmpfs", "-o", f"mode=1777,size={SHARED_MEMORY}", "tmpfs", f"{root}/dev/shm")
+    _mount("-t", "proc", "proc", f"{root}/proc")
+    if room.gpus and root:
+        place = Path(root + DRIVER)
+        place.mkdir()
+        for file in driver_libraries():
+            _mount_file(str(file), place / file.name)
+        if smi := shutil.which("nvidia-smi"):
+            _mount_file(smi, place / "nvidia-smi")
+    for inside, folder in room.folders.items():
+        Path(root + inside).mkdir(parents=True)
+        _mount("--bind", folder, root + inside)
+    for path in room.hidden:
+        _mount("--bind", "/dev/null", root + path)
+
+
+def _move_in(room: Room) -> tuple[str, dict[str, str]]:
+    """The program's path, and its environment."""
+    os.chroot(room.root)
+    os.chdir("/")
+    environment = dict(room.environment)
+    if room.gpus:
+        for name in ("PATH", "LD_LIBRARY_PATH"):  # the image's own first
+            environment[name] = ":".join(filter(None, [environment.get(name, ""), DRIVER]))
+        if room.gpus != "all":
+            environment["CUDA_VISIBLE_DEVICES"] = room.gpus
+    if room.user and Path("/proc/self/uid_map").read_text().split()[2] != "1":
+        user, _, group = room.user.partition(":")
+        os.setgroups([])
+        os.setgid(int(group or user))
+        os.setuid(int(user))
+    program = shutil.which(room.arguments[0], path=environment.get("PATH", os.defpath))
+    if program is None:
+        raise LookupError(f"there is no {room.arguments[0]}")
+    return program, environment
+
+
+def driver_libraries() -> Iterator[Path]:
+    """NVIDIA's driver's libraries for 64-bit programs, each once."""
+    cache = (
+        subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False).stdout if _ldconfig() else ""
+    )
+    found = re.findall(r"libcuda\.so\.1 \(libc6,(?:x86-64|AArch64)\) => (\S+)", cache)
+    folders = [str(Path(path).parent) for path in found] + list(_ELSEWHERE)
+    for folder in dict.fromkeys(folders):
+        libraries = [path for path in _listed(folder) if _LIBRARY.match(path.name)]
+        if any(path.name == "libcuda.so.1" for path in libraries):
+            yield from libraries
+            return
+
+
+def _ldconfig() -> bool:
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # Debian's users have no sbin
+    return shutil.which("ldconfig") is not None
+
+
+def _listed(folder: str) -> Iterable[Path]:
+    return sorted(Path(folder).iterdir()) if Path(folder).is_dir() else ()
+
+
+def _mount_file(file: str, place: Path) -> None:
+    place.touch()
+    _mount("--bind", file, str(place))
+
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True, capture_output=True, text=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,113 @@
+"""A tritonserver from an image's unpacked files: a process of this machine, and no container."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import NoProgram
+from builder.process import uninterrupted
+from builder.triton import Endpoint
+from builder.unpacked import enter
+from builder.unpacked.image import UnpackedImage
+
+_LINES = 60
+_STOPPING_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class ProcessServer:
+    """The Server of builder.triton, for a process."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    ports: tuple[int, int, int]
+
+    def exited(self) -> int | None:
+        return self.process.poll()
+
+    def log(self) -> list[str]:
+        return self.output.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
+
+    def endpoint(self) -> Endpoint:
+        http, grpc, _ = self.ports
+        return Endpoint(http=f"127.0.0.1:{http}", grpc=f"127.0.0.1:{grpc}")
+
+
+@contextlib.contextmanager
+def serving(
+    image: UnpackedImage, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+) -> Iterator[ProcessServer]:
+    """The image's own command on free ports of loopback; files in `hidden` are empty in it.
+
+    Args:
+        gpus: '' for none, 'all', or device numbers separated by commas.
+        arguments: added to the command.
+
+    Raises:
+        NoProgram: this machine has no `unshare`.
+    """
+    if shutil.which("unshare") is None:
+        raise NoProgram("unshare is not on PATH", where="smoke --local", remedy="install util-linux")
+    ports = _free_ports()
+    addresses = [
+        option
+        for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)
+        for option in (f"--{name}-port={port}", f"--{name}-address=127.0.0.1")
+    ]
+    room = enter.Room(
+        root=str(image.root),
+        arguments=[*image.command, *addresses, *arguments],
+        environment=image.environment,
+        gpus=gpus,
+        hidden=list(hidden),
+        user=image.user,
+    )
+    with tempfile.TemporaryDirectory(prefix="triton-dali-builder-") as folder:
+        output = Path(folder) / "log"
+        with output.open("wb") as log:
+            process = subprocess.Popen(
+                enter.command(room, sys.executable),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield ProcessServer(process, output, ports)
+        finally:
+            with uninterrupted():
+                _stop(process)
+
+
+def starting(image: UnpackedImage) -> functools.partial[AbstractContextManager[ProcessServer]]:
+    """`serving`, for one image."""
+    return functools.partial(serving, image)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Its first process is killed with it, and with that one all others of its namespace."""
+    process.terminate()
+    try:
+        process.wait(_STOPPING_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_ports() -> tuple[int, int, int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        http, grpc, metrics = (int(each.getsockname()[1]) for each in sockets)
+        return http, grpc, metrics
