@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -85,6 +86,21 @@ class ReachableServer(Server, Protocol):
 
     def endpoint(self) -> Endpoint:
         """Where. Raises ServerDied if it is no longer running."""
+
+
+class Start(Protocol):
+    """Serves an image, in a container or without one."""
+
+    def __call__(
+        self, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    ) -> AbstractContextManager[ReachableServer]:
+        """A server for the length of a `with`.
+
+        Args:
+            gpus: '' for none, 'all', or device numbers separated by commas.
+            hidden: files that are empty in it.
+            arguments: added to its command.
+        """
 
 
 def wait_until_ready(endpoint: Endpoint, server: Server, *, timeout: float, where: str) -> float:

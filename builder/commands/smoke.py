@@ -11,7 +11,7 @@ from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets,
 from builder.errors import BadUsage, VerificationError
 
 if TYPE_CHECKING:
-    from builder.steps.smoke import Start
+    from builder.triton import Start
 
 
 def smoke(
@@ -121,7 +121,7 @@ def smoke(
     engine.sweep()
 
     def one(digest: str, reference: str, name: str) -> Verification:
-        start = starting(engine, digest)
+        start: Start = starting(engine, digest)
         if local:
             place = folder or here.state / (name or "any") / "unpacked"
             output.progress.print(f"unpacking {reference} into {place}")

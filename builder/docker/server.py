@@ -6,7 +6,6 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from docker.models.containers import Container
 
 from builder.docker.engine import Engine, last_lines
 from builder.errors import MachineError
-from builder.triton import GRPC_PORT, HTTP_PORT, Endpoint, died
+from builder.triton import GRPC_PORT, HTTP_PORT, Endpoint, Start, died
 
 _KILLED = 137
 SHARED_MEMORY = "2g"
@@ -100,6 +99,6 @@ def serving(
         yield ContainerServer(container)
 
 
-def starting(engine: Engine, image: str) -> functools.partial[AbstractContextManager[ContainerServer]]:
+def starting(engine: Engine, image: str) -> Start:
     """`serving`, for one image."""
     return functools.partial(serving, engine, image)

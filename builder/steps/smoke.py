@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -29,7 +28,7 @@ from builder.errors import (
 from builder.oracles import Case, Oracle
 from builder.project import Project
 from builder.symptoms import blames_a_plugin
-from builder.triton import Client, ModelSpec, ReachableServer, Server, Tensors
+from builder.triton import Client, ModelSpec, Server, Start, Tensors
 
 AT_ONCE = 32
 ROUNDS = 4
@@ -41,15 +40,6 @@ _WARM_UP = 20
 _LATENCY_REQUESTS_AT_LEAST = 20
 _MEASURING_SHARE = 0.15
 _DYING_SECONDS = 1.0
-
-
-class Start(Protocol):
-    """Serves the image, in a container or without one."""
-
-    def __call__(
-        self, *, gpus: str, hidden: Sequence[str] = (), arguments: Sequence[str] = ()
-    ) -> AbstractContextManager[ReachableServer]:
-        """A server for the length of a `with`; files in `hidden` are empty in it, `arguments` are added to its command."""
 
 
 def run(

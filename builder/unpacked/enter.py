@@ -1,9 +1,9 @@
 """Runs a command in an image's files without a container engine: processes, mounts and a root of its own.
 
-`command()` gives what to start; it is `unshare` of util-linux, which runs this file again inside, and that does the rest.
-As root the command runs as the image's user; without root it needs a kernel that lets users have namespaces of their own,
-and runs as whoever started it. Of NVIDIA's driver the libraries that lie on this machine are added, as NVIDIA's container
-toolkit adds them. It shares the machine's network.
+`command()` gives what to start: `unshare` of util-linux, which runs this file again inside, and that does the rest.
+As root the command runs as the image's user; without root it needs a kernel that lets users have namespaces of their
+own, and runs as whoever started it. Of NVIDIA's driver the libraries that lie on this machine are added, as NVIDIA's
+container toolkit adds them. The machine's network is shared.
 
 Nothing but the standard library, and Python 3.10: `make gpu-test` takes this file to machines that have no more.
 """
@@ -19,12 +19,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 DRIVER = "/mnt/driver"
 """Where the command finds the driver's libraries, in a file system of its own that is in memory."""
-SHARED_MEMORY = "2g"
 _LIBRARY = re.compile(r"lib(cuda|nvidia-|nvcuvid|nvoptix).*\.so(\.|$)")
-_ELSEWHERE = ("/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")
+_ELSEWHERE = (DRIVER, "/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")
 _CANNOT = 125
 """The exit status where the command could not be started, as Docker has it."""
 
@@ -45,38 +45,42 @@ class Room:
     """Folders of this machine by their place in the image, below /mnt."""
     user: str = ""
     """UID:GID; only root can run it as somebody else."""
+    shared_memory: str = "2g"
+    """The size of its /dev/shm, as in `builder.docker.server`."""
 
 
-def command(room: Room, python: str = sys.executable) -> list[str]:
-    """What to start for `room`; whatever it starts in turn ends with it."""
+def namespaces() -> list[str]:
+    """What gives a command processes and mounts of its own; whatever it starts in turn ends with it."""
     own = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    apart = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
-    return ["unshare", *own, *apart, python, "-I", "-S", str(Path(__file__).resolve()), json.dumps(asdict(room))]
+    return ["unshare", *own, "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+
+
+def command(room: Room) -> list[str]:
+    """What to start for `room`."""
+    here = str(Path(__file__).resolve())
+    return [*namespaces(), sys.executable, "-I", "-S", here, json.dumps(asdict(room))]
 
 
 def main(document: str) -> int:
     room = Room(**json.loads(document))
     try:
         _furnish(room)
-        program, environment = _move_in(room)
+        _move_in(room)
     except (OSError, LookupError, ValueError, subprocess.CalledProcessError) as error:
         output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
         print(f"enter: {room.root}: {error} {output or ''}".rstrip(), file=sys.stderr)
-        return _CANNOT
-    os.execve(program, room.arguments, environment)
+    return _CANNOT
 
 
 def _furnish(room: Room) -> None:
-    root = room.root.rstrip("/")
-    if root:
-        for name in ("dev", "sys"):
-            _mount("--rbind", f"/{name}", f"{root}/{name}")
-        for name, size in (("tmp", "50%"), ("mnt", "1m")):
-            _mount("-t", "tmpfs", "-o", f"mode=1777,size={size}", "tmpfs", f"{root}/{name}")
-    # Triton leaves its regions there when it is killed.
-    _mount("-t", "tmpfs", "-o", f"mode=1777,size={SHARED_MEMORY}", "tmpfs", f"{root}/dev/shm")
+    root = room.root
+    for name in ("dev", "sys"):
+        _mount("--rbind", f"/{name}", f"{root}/{name}")
+    # Its own shared memory too: Triton leaves its regions there when it is killed.
+    for name, size in (("tmp", "50%"), ("mnt", "1m"), ("dev/shm", room.shared_memory)):
+        _mount("-t", "tmpfs", "-o", f"mode=1777,size={size}", "tmpfs", f"{root}/{name}")
     _mount("-t", "proc", "proc", f"{root}/proc")
-    if room.gpus and root:
+    if room.gpus:
         place = Path(root + DRIVER)
         place.mkdir()
         for file in driver_libraries():
@@ -90,8 +94,7 @@ def _furnish(room: Room) -> None:
         _mount("--bind", "/dev/null", root + path)
 
 
-def _move_in(room: Room) -> tuple[str, dict[str, str]]:
-    """The program's path, and its environment."""
+def _move_in(room: Room) -> NoReturn:
     os.chroot(room.root)
     os.chdir("/")
     environment = dict(room.environment)
@@ -108,7 +111,7 @@ def _move_in(room: Room) -> tuple[str, dict[str, str]]:
     program = shutil.which(room.arguments[0], path=environment.get("PATH", os.defpath))
     if program is None:
         raise LookupError(f"there is no {room.arguments[0]}")
-    return program, environment
+    os.execve(program, room.arguments, environment)
 
 
 def driver_libraries() -> Iterator[Path]:

@@ -82,7 +82,7 @@ def unpack(engine: Engine, digest: str, reference: str, folder: Path) -> Unpacke
     root = folder / ROOTFS
     root.mkdir(parents=True)
     with engine.created(digest) as container, translated(reference):
-        stream = cast(IO[bytes], _Stream(container.export()))
+        stream = cast(IO[bytes], _Stream(cast(Iterator[bytes], container.export())))
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             archive.extractall(root)
     document = {"reference": reference, "digest": digest, "described": {"Config": described["Config"]}}

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import shutil
 import socket
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import NoProgram
-from builder.process import uninterrupted
-from builder.triton import Endpoint
+from builder.docker.server import SHARED_MEMORY
+from builder.errors import NoNamespaces
+from builder.process import run, uninterrupted
+from builder.triton import Endpoint, Start
 from builder.unpacked import enter
 from builder.unpacked.image import UnpackedImage
 
@@ -45,19 +43,26 @@ class ProcessServer:
 
 @contextlib.contextmanager
 def serving(
-    image: UnpackedImage, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    image: UnpackedImage,
+    *,
+    gpus: str = "",
+    hidden: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    folders: Mapping[str, str] | None = None,
+    shared_memory: str = SHARED_MEMORY,
 ) -> Iterator[ProcessServer]:
     """The image's own command on free ports of loopback; files in `hidden` are empty in it.
 
     Args:
         gpus: '' for none, 'all', or device numbers separated by commas.
         arguments: added to the command.
+        folders: of this machine by their place in the image, below /mnt.
 
     Raises:
         NoProgram: this machine has no `unshare`.
+        NoNamespaces: this user may not use it.
     """
-    if shutil.which("unshare") is None:
-        raise NoProgram("unshare is not on PATH", where="smoke --local", remedy="install util-linux")
+    _require_namespaces()
     ports = _free_ports()
     addresses = [
         option
@@ -70,13 +75,15 @@ def serving(
         environment=image.environment,
         gpus=gpus,
         hidden=list(hidden),
+        folders=dict(folders or {}),
         user=image.user,
+        shared_memory=shared_memory,
     )
     with tempfile.TemporaryDirectory(prefix="triton-dali-builder-") as folder:
         output = Path(folder) / "log"
         with output.open("wb") as log:
             process = subprocess.Popen(
-                enter.command(room, sys.executable),
+                enter.command(room),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -89,9 +96,21 @@ def serving(
                 _stop(process)
 
 
-def starting(image: UnpackedImage) -> functools.partial[AbstractContextManager[ProcessServer]]:
+def starting(image: UnpackedImage) -> Start:
     """`serving`, for one image."""
     return functools.partial(serving, image)
+
+
+def _require_namespaces() -> None:
+    tried = run([*enter.namespaces(), "true"])
+    if tried.returncode:
+        raise NoNamespaces(
+            "this user cannot give a process a root and mounts of its own",
+            where=tried.command,
+            remedy="run the command as root, or let users have namespaces: sysctl kernel.unprivileged_userns_clone=1, "
+            "on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0",
+            detail=tried.stderr,
+        )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
