@@ -10,6 +10,7 @@ Nothing but the standard library, and Python 3.10: `make gpu-test` takes this fi
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -25,6 +26,8 @@ DRIVER = "/mnt/driver"
 """Where the command finds the driver's libraries, in a file system of its own that is in memory."""
 _LIBRARY = re.compile(r"lib(cuda|nvidia-|nvcuvid|nvoptix).*\.so(\.|$)")
 _ELSEWHERE = (DRIVER, "/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MS_BIND, _MS_REC = 4096, 16384  # linux/mount.h
 _CANNOT = 125
 """The exit status where the command could not be started, as Docker has it."""
 
@@ -66,32 +69,32 @@ def main(document: str) -> int:
     try:
         _furnish(room)
         _move_in(room)
-    except (OSError, LookupError, ValueError, subprocess.CalledProcessError) as error:
-        output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
-        print(f"enter: {room.root}: {error} {output or ''}".rstrip(), file=sys.stderr)
+    except (OSError, LookupError, ValueError) as error:
+        print(f"enter: {error}", file=sys.stderr)
     return _CANNOT
 
 
 def _furnish(room: Room) -> None:
     root = room.root
+    _bind(root, root)  # a root is a mount, or there are none inside it
     for name in ("dev", "sys"):
-        _mount("--rbind", f"/{name}", f"{root}/{name}")
+        _bind(f"/{name}", f"{root}/{name}")
     # Its own shared memory too: Triton leaves its regions there when it is killed.
     for name, size in (("tmp", "50%"), ("mnt", "1m"), ("dev/shm", room.shared_memory)):
-        _mount("-t", "tmpfs", "-o", f"mode=1777,size={size}", "tmpfs", f"{root}/{name}")
-    _mount("-t", "proc", "proc", f"{root}/proc")
+        _mount("tmpfs", f"{root}/{name}", "tmpfs", 0, f"mode=1777,size={size}")
+    _mount("proc", f"{root}/proc", "proc", 0)
     if room.gpus:
         place = Path(root + DRIVER)
         place.mkdir()
         for file in driver_libraries():
-            _mount_file(str(file), place / file.name)
+            _bind_file(str(file), place / file.name)
         if smi := shutil.which("nvidia-smi"):
-            _mount_file(smi, place / "nvidia-smi")
+            _bind_file(smi, place / "nvidia-smi")
     for inside, folder in room.folders.items():
         Path(root + inside).mkdir(parents=True)
-        _mount("--bind", folder, root + inside)
+        _bind(folder, root + inside)
     for path in room.hidden:
-        _mount("--bind", "/dev/null", root + path)
+        _bind("/dev/null", root + path)
 
 
 def _move_in(room: Room) -> NoReturn:
@@ -137,13 +140,22 @@ def _listed(folder: str) -> Iterable[Path]:
     return sorted(Path(folder).iterdir()) if Path(folder).is_dir() else ()
 
 
-def _mount_file(file: str, place: Path) -> None:
+def _bind_file(file: str, place: Path) -> None:
     place.touch()
-    _mount("--bind", file, str(place))
+    _bind(file, str(place))
 
 
-def _mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, capture_output=True, text=True)
+def _bind(this: str, there: str) -> None:
+    # With what is mounted inside: parts of it may not be shown alone in a user's own namespaces.
+    _mount(this, there, "", _MS_BIND | _MS_REC)
+
+
+def _mount(this: str, there: str, kind: str, flags: int, options: str = "") -> None:
+    """As in mount(2), which small images have no program for. Raises OSError."""
+    names = (each.encode() for each in (this, there, kind))
+    if _LIBC.mount(*names, flags, options.encode()):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{os.strerror(number)}: cannot mount {this} on {there}")
 
 
 if __name__ == "__main__":
