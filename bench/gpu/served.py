@@ -26,8 +26,8 @@ from builder.unpacked.server import ProcessServer, serving
 Array = npt.NDArray[Any]
 MODELS = "/mnt/models"
 SHARED_MEMORY = "8g"
-TWO = "augment_of_two"
-"""`augment` with two instances: while one gives its answers away, the other one works."""
+ALONE = "augment_of_one"
+"""`augment` with one instance instead of two."""
 GIB, MIB, KIB = 1 << 30, 1 << 20, 1 << 10
 CLIENT_PROCESSES, CLIENT_THREADS = 8, 4
 _SECONDS = 8.0
@@ -41,9 +41,9 @@ def main(folder: Path, project: Path, models: Path, gpu: bool, quick: bool) -> R
     """
     report = Report()
     names = ["copy_cpu", "ragged_cpu", "types_cpu", "augment_cpu"]
-    on_gpu = ["copy_gpu", "ragged_gpu", "types_gpu", "mydali_gpu", "augment", TWO]
+    on_gpu = ["copy_gpu", "ragged_gpu", "types_gpu", "mydali_gpu", "augment", ALONE]
     if gpu:
-        two_instances(models)
+        one_instance(models)
     loaded = names + (on_gpu if gpu else [])
     arguments = [
         f"--model-repository={MODELS}",
@@ -75,7 +75,7 @@ def main(folder: Path, project: Path, models: Path, gpu: bool, quick: bool) -> R
         for model, device in (("augment_cpu", "cpu"), ("augment", "gpu")):
             _test(report, f"served: {model}", functools.partial(ask.augment, model, project), device, gpu)
         if not quick:
-            for model in ["augment_cpu"] + (["augment", TWO] if gpu else []):
+            for model in ["augment_cpu"] + (["augment", ALONE] if gpu else []):
                 report.measure(
                     f"{model} over HTTP, 32 clients", functools.partial(images_per_second, endpoint, model, project)
                 )
@@ -89,13 +89,11 @@ def main(folder: Path, project: Path, models: Path, gpu: bool, quick: bool) -> R
     return report
 
 
-def two_instances(models: Path) -> None:
-    shutil.copytree("/models/augment", models / TWO)
-    config = models / TWO / "config.pbtxt"
+def one_instance(models: Path) -> None:
+    shutil.copytree("/models/augment", models / ALONE)
+    config = models / ALONE / "config.pbtxt"
     text = config.read_text(encoding="utf-8")
-    config.write_text(
-        text.replace('name: "augment"', f'name: "{TWO}"').replace("count: 1", "count: 2"), encoding="utf-8"
-    )
+    config.write_text(text.replace('"augment"', f'"{ALONE}"').replace("count: 2", "count: 1"), encoding="utf-8")
 
 
 def _test(report: Report, name: str, test: functools.partial[str], device: str, gpu: bool) -> None:
