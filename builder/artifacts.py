@@ -86,6 +86,8 @@ class Plugin(BaseModel):
     """The highest version that its symbols need of each family, such as {"DALI": "1.53.0", "GLIBC": "2.34"}."""
     architectures: tuple[str, ...]
     """What its GPU code is for, as nvcc names it: sm_90 is machine code, compute_120 is PTX. Empty without GPU code."""
+    cuda: str = ""
+    """What that code was compiled with, such as 13.0; empty: none, or unknown."""
 
 
 class Parts(Artifact):
@@ -96,6 +98,8 @@ class Parts(Artifact):
 
     triton_version: str
     dali_version: str
+    dali_cuda: str = ""
+    """The major version of the CUDA that DALI was compiled with, such as 12; empty: unknown."""
     glibc: str
     """The C library of the base, such as 2.36."""
     glibcxx: str

@@ -88,11 +88,14 @@ class ReachableServer(Server, Protocol):
         """Where. Raises ServerDied if it is no longer running."""
 
 
-class Start(Protocol):
-    """Serves an image, in a container or without one."""
+class Host(Protocol):
+    """What can serve an image: an engine in containers, or this machine itself."""
 
-    def __call__(
-        self, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    def image(self, digest: str) -> dict[str, Any]:
+        """What the image says of itself, as an engine describes it."""
+
+    def serving(
+        self, digest: str, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
     ) -> AbstractContextManager[ReachableServer]:
         """A server for the length of a `with`.
 

@@ -11,7 +11,7 @@ from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets,
 from builder.errors import BadUsage, VerificationError
 
 if TYPE_CHECKING:
-    from builder.triton import Start
+    from builder.triton import Host
 
 
 def smoke(
@@ -73,10 +73,10 @@ def smoke(
     from builder import project as projects
     from builder.artifacts import Image, Verification
     from builder.docker.engine import Engine
-    from builder.docker.server import listed_plugins, starting
+    from builder.docker.server import ContainerHost
     from builder.steps import smoke as step
-    from builder.unpacked import image as unpacked
-    from builder.unpacked import server as process
+    from builder.unpacked.image import UnpackedImage, unpack
+    from builder.unpacked.server import ProcessHost
 
     output = prepare(json, quiet, verbose)
     here = projects.load(project, settings or ())
@@ -84,16 +84,15 @@ def smoke(
     chosen_seed = secrets.randbits(32) if seed is None else seed
     verified: list[Verification] = []
 
-    def verify(start: Start, digest: str, reference: str, name: str, plugins: tuple[str, ...]) -> Verification:
+    def verify(host: Host, digest: str, reference: str, name: str) -> Verification:
         try:
             return step.run(
-                start,
+                host,
                 digest,
                 reference,
                 name,
                 output.progress,
                 project=here,
-                plugins=plugins,
                 seed=chosen_seed,
                 gpus=gpus,
                 not_run=step.of_gpus(here, name) if without_gpu else (),
@@ -107,10 +106,9 @@ def smoke(
 
     if folder and folder.exists():
         # No engine, and no record: nobody can tell whether the files are still those of the image.
-        found = unpacked.UnpackedImage.read(folder)
-        start = process.starting(found)
+        found = UnpackedImage.read(folder)
         name = next(iter(here.select(tuple(target or ()))))
-        verified.append(verify(start, found.digest, found.reference, name, listed_plugins(found.described)))
+        verified.append(verify(ProcessHost(found), found.digest, found.reference, name))
         output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
         return
 
@@ -121,12 +119,12 @@ def smoke(
     engine.sweep()
 
     def one(digest: str, reference: str, name: str) -> Verification:
-        start: Start = starting(engine, digest)
+        host: Host = ContainerHost(engine)
         if local:
             place = folder or here.state / (name or "any") / "unpacked"
             output.progress.print(f"unpacking {reference} into {place}")
-            start = process.starting(unpacked.unpack(engine, digest, reference, place))
-        return verify(start, digest, reference, name, listed_plugins(engine.image(digest)))
+            host = ProcessHost(unpack(engine, digest, reference, place))
+        return verify(host, digest, reference, name)
 
     if image:
         verified.append(one(engine.image(image)["Id"], image, ""))

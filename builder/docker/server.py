@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from docker.models.containers import Container
 
 from builder.docker.engine import Engine, last_lines
 from builder.errors import MachineError
-from builder.triton import GRPC_PORT, HTTP_PORT, Endpoint, Start, died
+from builder.triton import GRPC_PORT, HTTP_PORT, Endpoint, died
 
 _KILLED = 137
 SHARED_MEMORY = "2g"
@@ -99,6 +99,16 @@ def serving(
         yield ContainerServer(container)
 
 
-def starting(engine: Engine, image: str) -> Start:
-    """`serving`, for one image."""
-    return functools.partial(serving, engine, image)
+@dataclass(frozen=True)
+class ContainerHost:
+    """The Host of builder.triton, for an engine."""
+
+    engine: Engine
+
+    def image(self, digest: str) -> dict[str, Any]:
+        return self.engine.image(digest)
+
+    def serving(
+        self, digest: str, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    ) -> AbstractContextManager[ContainerServer]:
+        return serving(self.engine, digest, gpus=gpus, hidden=hidden, arguments=arguments)

@@ -53,6 +53,7 @@ def _read(project: Project, target: str) -> Parts:
         target=target,
         triton_version=facts["triton"],
         dali_version=facts["dali"],
+        dali_cuda=facts["dali_cuda"],
         glibc=facts["glibc"],
         glibcxx=facts["glibcxx"],
         plugins=tuple(_plugin(folder, told) for told in facts["plugins"]),
@@ -63,5 +64,7 @@ def _read(project: Project, target: str) -> Parts:
 
 def _plugin(folder: Path, told: Mapping[str, Any]) -> Plugin:
     """What the image told of a library, and what its file does."""
-    library = elf.read(folder / told["path"].lstrip("/"))
-    return Plugin(**told, demands=library.demands, architectures=library.architectures)
+    file = folder / told["path"].lstrip("/")
+    library = elf.read(file)
+    cuda = elf.cuda(file) if library.gpu else ""
+    return Plugin(**told, demands=library.demands, architectures=library.architectures, cuda=cuda)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from builder import oracles, pbtxt, triton
 from builder.artifacts import Latency, NegativeControl, NotRun, Verification, VerifiedModel
+from builder.docker.server import listed_plugins
 from builder.errors import (
     InferenceFailed,
     NegativeControlServed,
@@ -28,7 +30,7 @@ from builder.errors import (
 from builder.oracles import Case, Oracle
 from builder.project import Project
 from builder.symptoms import blames_a_plugin
-from builder.triton import Client, ModelSpec, Server, Start, Tensors
+from builder.triton import Client, Host, ModelSpec, Server, Tensors
 
 AT_ONCE = 32
 ROUNDS = 4
@@ -43,14 +45,13 @@ _DYING_SECONDS = 1.0
 
 
 def run(
-    start: Start,
+    host: Host,
     digest: str,
     image: str,
     target: str,
     console: Console,
     *,
     project: Project,
-    plugins: Sequence[str],
     seed: int,
     gpus: str = "",
     not_run: Sequence[NotRun] = (),
@@ -61,7 +62,6 @@ def run(
     Args:
         project: says how its models are verified, by their names.
         target: the target that the image was built for; empty for an image from anywhere.
-        plugins: the libraries in the image's command.
         not_run: models that are left out, and with which nothing has passed; for images of `target` alone.
 
     Raises:
@@ -71,9 +71,10 @@ def run(
         NegativeControlServed: it works without its plugins.
     """
     told = _oracles(project, target)
+    described = host.image(digest)
     left_out = {each.name for each in not_run}
     arguments = _only(_names(_models(project, target)) - left_out) if left_out else ()
-    with start(gpus=gpus, arguments=arguments) as server:
+    with host.serving(digest, gpus=gpus, arguments=arguments) as server:
         endpoint = server.endpoint()
         ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
         console.print(f"{image}: ready after {ready:.1f} s")
@@ -94,7 +95,7 @@ def run(
             if (status := _exit_status(server)) is not None:
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
-    control = _negative_control(start, image, plugins, gpus, arguments, timeout)
+    control = _negative_control(host, digest, image, listed_plugins(described), gpus, arguments, timeout)
     failed = "without its plugins it fails: " if control.applicable else ""
     console.print(f"{image}: {failed}{control.evidence}")
     for each in not_run:
@@ -165,7 +166,7 @@ def _declared(config: Any, name: str) -> ModelSpec | None:
     return replace(triton.specification(config), name=name) if complete else None
 
 
-def _check_all_served(project: Project, specs: Sequence[ModelSpec], left_out: set[str]) -> None:
+def _check_all_served(project: Project, specs: Sequence[ModelSpec], left_out: AbstractSet[str] = frozenset()) -> None:
     served = {spec.name for spec in specs} | left_out
     for name in project.models:
         if name not in served:
@@ -338,14 +339,20 @@ def _throughput(turn: _Turn, client: Client, cases: list[Case]) -> float:
 
 
 def _negative_control(
-    start: Start, image: str, plugins: Sequence[str], gpus: str, arguments: Sequence[str], timeout: float
+    host: Host,
+    digest: str,
+    image: str,
+    plugins: tuple[str, ...],
+    gpus: str,
+    arguments: Sequence[str],
+    timeout: float,
 ) -> NegativeControl:
     """Serves the image with its plugins hidden, which must fail for that very reason."""
     if not plugins:
         return NegativeControl(
             applicable=False, passed=True, evidence="no plugin in the image's command, so nothing to take away"
         )
-    with start(gpus=gpus, hidden=plugins, arguments=arguments) as server:
+    with host.serving(digest, gpus=gpus, hidden=plugins, arguments=arguments) as server:
         try:
             triton.wait_until_ready(server.endpoint(), server, timeout=timeout, where=image)
         except ServerDied:  # as it must

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 DRIVER = "/mnt/driver"
 """Where the command finds the driver's libraries, in a file system of its own that is in memory."""
-_LIBRARY = re.compile(r"lib(cuda|nvidia-|nvcuvid|nvoptix).*\.so(\.|$)")
+_LIBRARY = re.compile(r"lib(cuda|cudadebugger|nvidia-.*|nvcuvid|nvoptix)\.so(\..*)?")
 _ELSEWHERE = (DRIVER, "/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MS_BIND, _MS_REC = 4096, 16384  # linux/mount.h
@@ -125,7 +125,7 @@ def driver_libraries() -> Iterator[Path]:
     found = re.findall(r"libcuda\.so\.1 \(libc6,(?:x86-64|AArch64)\) => (\S+)", cache)
     folders = [str(Path(path).parent) for path in found] + list(_ELSEWHERE)
     for folder in dict.fromkeys(folders):
-        libraries = [path for path in _listed(folder) if _LIBRARY.match(path.name)]
+        libraries = [path for path in _listed(folder) if _LIBRARY.fullmatch(path.name)]
         if any(path.name == "libcuda.so.1" for path in libraries):
             yield from libraries
             return

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from builder.docker.server import SHARED_MEMORY
 from builder.errors import NoNamespaces
 from builder.process import run, uninterrupted
-from builder.triton import Endpoint, Start
+from builder.triton import Endpoint
 from builder.unpacked import enter
 from builder.unpacked.image import UnpackedImage
 
@@ -34,7 +35,10 @@ class ProcessServer:
         return self.process.poll()
 
     def log(self) -> list[str]:
-        return self.output.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
+        return self.whole_log().decode(errors="replace").splitlines()[-_LINES:]
+
+    def whole_log(self) -> bytes:
+        return self.output.read_bytes()
 
     def endpoint(self) -> Endpoint:
         http, grpc, _ = self.ports
@@ -96,9 +100,19 @@ def serving(
                 _stop(process)
 
 
-def starting(image: UnpackedImage) -> Start:
-    """`serving`, for one image."""
-    return functools.partial(serving, image)
+@dataclass(frozen=True)
+class ProcessHost:
+    """The Host of builder.triton, for one unpacked image."""
+
+    unpacked: UnpackedImage
+
+    def image(self, _: str) -> dict[str, Any]:
+        return self.unpacked.described
+
+    def serving(
+        self, _: str, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    ) -> AbstractContextManager[ProcessServer]:
+        return serving(self.unpacked, gpus=gpus, hidden=hidden, arguments=arguments)
 
 
 def _require_namespaces() -> None:

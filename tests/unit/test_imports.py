@@ -14,7 +14,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "process", "reference", "findings", "catalogue", "sources"),
     ("toml_file", "settings", "releases", "project", "artifacts", "package"),
     (
-        *("docker", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto", "revision"),
+        *(
+            "docker",
+            "unpacked",
+            "registry",
+            "triton",
+            "recipe",
+            "workload",
+            "oracles",
+            "pbtxt",
+            "dali_proto",
+            "revision",
+        ),
         *(
             "elf",
             "fatbin",
