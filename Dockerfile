@@ -11,6 +11,13 @@
 ARG TRITON_IMAGE=embedded
 ARG DEBIAN_IMAGE=docker.io/library/debian:12-slim
 
+# What plugins are compiled against: the base itself, or `wheel`, the same DALI from PyPI, where the base is too large for the
+# machine that compiles.
+ARG COMPILED_ON=triton
+# What the image's own layers lie on. `python -m builder` gives an image with the base's configuration and none of its layers,
+# and puts these under its own by digest, so that nothing moves them.
+ARG SERVED_ON=triton
+
 # What is the same for every project. `python -m builder` gives its own files in place of this stage, so that a project
 # needs none of them.
 FROM scratch AS package
@@ -18,6 +25,8 @@ COPY embedded /embedded
 COPY builder/dali_proto.py /builder/
 COPY builder/stages /builder/stages
 
+# The versions of Debian's packages that builder.lock holds, one NAME=VERSION a line. Without a lock there is none.
+FROM scratch AS lock
 
 # ---- embedded: Triton and DALI out of Debian and PyPI alone, in NVIDIA's layout -----------------------------------------
 
@@ -25,7 +34,8 @@ COPY builder/stages /builder/stages
 FROM ${DEBIAN_IMAGE} AS pip
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=bind,from=lock,target=/run/lock \
+    --mount=type=secret,id=ca <<EOF
     set -e  # install pip
     /run/install/apt python3-pip
 EOF
@@ -42,9 +52,7 @@ RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca 
     mv backends/python /root-fs/opt/tritonserver/backends/
     mv python_backend_stubs/3.11/triton_python_backend_stub /root-fs/opt/tritonserver/backends/python/
     mv /wheel/nvidia_pytriton.libs /root-fs/opt/tritonserver/lib
-    # Bytecode that nobody has to write, or to compare with its source, when a server starts.
-    python3 -m compileall -q -s /root-fs --invalidation-mode unchecked-hash /root-fs
-    find /root-fs -exec touch --no-dereference --date=@0 {} +
+    /run/install/bytecode /root-fs
 EOF
 
 FROM pip AS embedded-dali
@@ -54,30 +62,34 @@ RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca 
     --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
     set -e  # install DALI
     /run/install/pip --target /root-fs/opt/tritonserver/backends/dali/wheel/dali -r /requirements/dali.txt
-    python3 -m compileall -q -s /root-fs --invalidation-mode unchecked-hash /root-fs
-    find /root-fs -exec touch --no-dereference --date=@0 {} +
+    /run/install/bytecode /root-fs
 EOF
 
 FROM pip AS embedded-backend
 COPY --from=package /embedded/backend /builder/dali_proto.py /root-fs/opt/tritonserver/backends/dali/
-COPY --from=package --chmod=755 /embedded/nvidia_entrypoint.sh /root-fs/opt/nvidia/
+COPY --from=package --chmod=755 /embedded/entrypoint.py /root-fs/opt/nvidia/nvidia_entrypoint.sh
 # So that models in Python find NumPy and DALI, as in NVIDIA's image.
 COPY --from=package /embedded/dali.pth /root-fs/usr/local/lib/python3.11/dist-packages/
-RUN <<EOF
+RUN --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
     set -e  # compile the backend
-    python3 -m compileall -q -s /root-fs --invalidation-mode unchecked-hash /root-fs/opt/tritonserver
-    find /root-fs -exec touch --no-dereference --date=@0 {} +
+    /run/install/bytecode /root-fs
+EOF
+
+# The packages' files are a layer of their own, with nothing in it of the day on which it was made.
+FROM ${DEBIAN_IMAGE} AS embedded-packages
+RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=bind,from=lock,target=/run/lock \
+    --mount=type=secret,id=ca <<EOF
+    set -e  # install the runtime's packages
+    touch /since
+    /run/install/apt curl libpython3.11 python3
+    SOURCE_DATE_EPOCH=0 useradd --uid 1000 --user-group --create-home triton-server
+    /run/install/changes /since /root-fs
 EOF
 
 FROM ${DEBIAN_IMAGE} AS embedded
-RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
-    --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
-    set -e  # install the runtime's packages
-    /run/install/apt curl libpython3.11 python3
-    useradd --uid 1000 --user-group --create-home triton-server
-    rm -rf /var/log/* /var/cache/ldconfig/aux-cache
-EOF
+COPY --link --from=embedded-packages /root-fs/ /
 COPY --link --from=embedded-dali /root-fs/ /
 COPY --link --from=embedded-server /root-fs/ /
 COPY --link --from=embedded-backend /root-fs/ /
@@ -93,15 +105,29 @@ ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]
 # ---- the project's image ------------------------------------------------------------------------------------------------
 
 FROM ${TRITON_IMAGE} AS triton
-# Where both layouts keep DALI; `python3` finds it there in the stages below.
+# Where all layouts keep DALI; `python3` finds it there in the stages below.
 ENV DALI_HOME=/opt/tritonserver/backends/dali/wheel/dali
 
-# It starts from the very base that will load the plugin: the same C library, libstdc++ and DALI.
-FROM triton AS toolchain
+# No base but Debian: DALI alone, where NVIDIA's layout has it.
+FROM pip AS wheel
+ARG DALI_VERSION=1.53.0
+ENV DALI_HOME=/opt/tritonserver/backends/dali/wheel/dali
+COPY --from=package /embedded/requirements/dali-${DALI_VERSION}.txt /requirements/dali.txt
+RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
+    set -e  # install DALI
+    /run/install/pip --target ${DALI_HOME} -r /requirements/dali.txt
+EOF
+
+# The very base that will load the plugin, and so the same C library, libstdc++ and DALI; or a stand-in with the same DALI.
+FROM ${COMPILED_ON} AS abi
 USER root
+
+FROM abi AS toolchain
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=bind,from=lock,target=/run/lock \
+    --mount=type=secret,id=ca <<EOF
     set -e  # install the compiler
     /run/install/apt g++ python3-pip
 EOF
@@ -131,31 +157,53 @@ RUN --mount=type=bind,from=package,source=/builder/stages/cmake,target=/run/cmak
     cmake --install /build --strip --prefix /plugins
 EOF
 
-FROM triton AS models
-USER root
+FROM abi AS models
 ENV PYTHONPATH=${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} PYTHONDONTWRITEBYTECODE=1
 COPY --from=plugins /plugins/*.so /root-fs/models/
 COPY model_repository /root-fs/models/
 COPY --from=package /builder/stages /stages
-# The libraries that the server will load, separated by colons; empty for all of them, by name.
-ARG PLUGIN_LIBS=
 # Pipelines load their plugin from /models, where the server will have it.
 RUN <<EOF
     set -e  # serialize the pipelines
     ln -s /root-fs/models /models
     python3 /stages/serialize.py /models
-    python3 /stages/facts.py /root-fs/models ${PLUGIN_LIBS:+"${PLUGIN_LIBS}"} > /facts.json
     find /root-fs -type d -name __pycache__ -prune -exec rm -r {} +
     chmod -R u=rwX,go=rX /root-fs
     find /root-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
-# What a build is judged by before there is an image: `--target artifacts --output DIR`.
-FROM scratch AS artifacts
-COPY --link --from=models /root-fs/models /models
-COPY --link --from=models /facts.json /
+# What loading them tells.
+FROM abi AS facts
+ENV PYTHONPATH=${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} PYTHONDONTWRITEBYTECODE=1
+COPY --link --from=models /root-fs/ /
+COPY --from=package /builder/stages /stages
+# The libraries that the server will load, separated by colons; empty for all of them, by name.
+ARG PLUGIN_LIBS=
+RUN <<EOF
+    set -e  # load the plugins
+    python3 /stages/facts.py /models ${PLUGIN_LIBS:+"${PLUGIN_LIBS}"} > /facts.json
+    python3 /stages/inventory.py > /inventory.json
+EOF
 
-FROM triton AS runtime
+# What they were made with.
+FROM toolchain AS inventory
+COPY --from=package /builder/stages /stages
+RUN python3 /stages/inventory.py /opt/toolchain > /toolchain.json
+
+# For `python -m builder lock`, which asks for nothing else.
+FROM scratch AS inventory-alone
+COPY --link --from=inventory /toolchain.json /
+
+# That a base loads them, for `python -m builder rebase`: it has no compiler below it where `models` is given.
+FROM scratch AS proof
+COPY --link --from=models /root-fs/models /models
+COPY --link --from=facts /facts.json /inventory.json /
+
+# What a build is judged by before there is an image: `--target artifacts --output DIR`.
+FROM proof AS artifacts
+COPY --link --from=inventory /toolchain.json /
+
+FROM ${SERVED_ON} AS runtime
 COPY --link --from=models /root-fs/ /
 EXPOSE 8000 8001 8002
 # The server needs no privilege. By number, so that Kubernetes can tell that it is not root.
@@ -172,7 +220,8 @@ CMD ["tritonserver", "--model-repository=/models", "--backend-config=dali,plugin
 FROM ${DEBIAN_IMAGE} AS registry
 RUN --mount=type=cache,id=apt-archives,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=apt-lists,target=/var/lib/apt/lists,sharing=locked \
-    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=secret,id=ca <<EOF
+    --mount=type=bind,from=package,source=/embedded/install,target=/run/install --mount=type=bind,from=lock,target=/run/lock \
+    --mount=type=secret,id=ca <<EOF
     set -e  # install the registry
     /run/install/apt curl docker-registry
 EOF

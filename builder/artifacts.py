@@ -96,6 +96,12 @@ class Parts(Artifact):
     file_name = "parts.json"
     made_by = "build"
 
+    base: str
+    """The name of the image that the project's layers lie on."""
+    base_digest: str
+    """The engine's ID of it, or its digest in its registry."""
+    packages: dict[str, str]
+    """Debian's packages where the plugins were compiled, the base's own among them: name → version."""
     triton_version: str
     dali_version: str
     dali_cuda: str = ""
@@ -107,6 +113,8 @@ class Parts(Artifact):
     plugins: tuple[Plugin, ...]
     plugin_sources: str
     """The digest of plugin/ that they were compiled from, as `builder.sources.digest` gives it."""
+    plugin_files: dict[str, str]
+    """SHA-256 of each of its files, by names below plugin/."""
     built_as: Target
     """What builder.toml said of the target."""
 
@@ -140,10 +148,23 @@ class Image(Artifact):
 
     reference: str
     digest: str
-    """The engine's ID of the image: with the containerd image store, the digest that a registry will give it."""
+    """Of the manifest, which a registry will give it, too; in Docker's older image store of the configuration."""
+    base: str
+    base_digest: str
+    labels: dict[str, str]
+    engine: str
+    """The version of the engine that built it."""
+    in_engine: bool
+    """False where the base is not on this machine: the image is pushed by its digest alone, and proven elsewhere."""
     bytes: int
+    """Unpacked; of an image that no engine has, of its own compressed layers."""
     layers: tuple[Layer, ...]
     seconds: float
+
+    @staticmethod
+    def layout(project: Project, target: str) -> Path:
+        """Where the manifest, the configuration and the image's own layers are, as an OCI image layout."""
+        return project.state / target / "oci"
 
 
 class Latency(BaseModel):
@@ -215,6 +236,36 @@ class Verification(Artifact):
     """Where there are any, nothing has passed."""
     negative_control: NegativeControl
     ready_seconds: float
+    versions: dict[str, str]
+    """Of Triton and DALI, as the image's labels tell them, of this program and of the engine."""
+    configuration: dict[str, str]
+    """The files that say how to verify, builder.toml among them: SHA-256 by name."""
+    server_log_sha256: str
+    """Of all that the server wrote."""
+    server_log: tuple[str, ...]
+    """Its last lines."""
+
+    def keep(self, project: Project) -> Self:
+        """Writes it for `of_digest` to find."""
+        write_atomically(self._by_digest(project, self.digest), self.model_dump_json(indent=2) + "\n")
+        return self
+
+    @classmethod
+    def of_digest(cls, project: Project, digest: str) -> Self | None:
+        """That of an image, whatever target or registry it comes from; None where there is none to be read."""
+        try:
+            return cls.model_validate_json(cls._by_digest(project, digest).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    @classmethod
+    def forget(cls, project: Project, digest: str) -> None:
+        """Takes back what `keep` wrote."""
+        cls._by_digest(project, digest).unlink(missing_ok=True)
+
+    @staticmethod
+    def _by_digest(project: Project, digest: str) -> Path:
+        return project.state / "verified" / f"{digest.removeprefix('sha256:')}.json"
 
 
 class Pushed(Artifact):
@@ -226,9 +277,14 @@ class Pushed(Artifact):
     reference: str
     """repository@sha256:..., the one thing that a deployment should use."""
     tag: str
+    """repository:tag; empty as long as it has none."""
     digest: str
+    media_type: str
+    manifest_bytes: int
     bytes_uploaded: int
     """Compressed bytes of the blobs that the registry did not have."""
+    bytes_mounted: int
+    """Compressed bytes of the blobs that another repository of the registry had."""
     seconds: float
 
 

@@ -24,14 +24,20 @@ from builder.commands.config import config
 from builder.commands.doctor import doctor
 from builder.commands.explain import explain
 from builder.commands.init import eject, init
+from builder.commands.lock import lock
 from builder.commands.plan import plan
-from builder.commands.push import push
+from builder.commands.push import promote, push
+from builder.commands.rebase import rebase
+from builder.commands.render import render
+from builder.commands.reproduce import reproduce
 from builder.commands.schema import schema
 from builder.commands.serve import down, up
 from builder.commands.smoke import smoke
+from builder.commands.verify import verify
 from builder.commands.why import why
 from builder.errors import INTERRUPTED, BadUsage, BuilderError, Interrupted
 from builder.output import Output, is_json_wanted
+from builder.process import redact
 
 app = typer.Typer(
     name="builder",
@@ -69,7 +75,10 @@ def _options(
         raise typer.Exit(BadUsage.exit_code)
 
 
-for each in (init, check, config, build, smoke, push, up, down, why, explain, doctor, plan, schema, base, eject):
+for each in (
+    *(init, check, config, lock, build, smoke, rebase, push, promote, verify, reproduce, render, up, down),
+    *(why, explain, doctor, plan, schema, base, eject),
+):
     app.command()(each)
 
 
@@ -130,10 +139,10 @@ def _run(arguments: list[str] | None) -> int:
             output.error(known)
             return known.exit_code
         with tempfile.NamedTemporaryFile("w", prefix="builder-", suffix=".traceback", delete=False) as report:
-            traceback.print_exc(file=report)
+            report.write(redact(traceback.format_exc()))
         output.error(
             BuilderError(
-                f"this is a bug of the builder: {type(error).__name__}: {error}",
+                f"this is a bug of the builder: {type(error).__name__}: {redact(str(error))}",
                 where=report.name,
                 remedy="report it with that file",
             )

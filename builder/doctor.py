@@ -21,17 +21,19 @@ import docker.errors
 import requests.exceptions
 
 from builder import gpu
-from builder.access import Registry
 from builder.artifacts import Parts
 from builder.docker import secrets
 from builder.docker.engine import BUILDX_AT_LEAST, Engine, foreign, require_buildx
-from builder.errors import BuilderError, MachineError, NoBase, NoProgram, ProjectMissing, Unauthorized
+from builder.errors import BuilderError, MachineError, NoBase, NoProgram, ProjectMissing
 from builder.process import redact, run
 from builder.project import Project, Target
 from builder.reference import Reference
+from builder.registry import Registry
 
 SECONDS = 9.0
 """For everything: who asks wants an answer, and a check that hangs is an answer too."""
+_REGISTRY_SECONDS = 5.0
+"""For one answer of it, once asked: what is slow now is what the user wants to know."""
 _FREE_AT_LEAST = 3_000_000_000
 _FREE_ENOUGH = 15_000_000_000
 """Bytes that a first build of the embedded base takes, caches included."""
@@ -203,7 +205,7 @@ class _Engine:
             self._asked.set()
         info, version = self.info, engine.client.version()
         rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
-        containerd = any("containerd.snapshotter" in str(entry) for entry in info.get("DriverStatus") or ())
+        containerd = engine.keeps_manifests
         yield Result(
             "engine",
             State.OK,
@@ -218,8 +220,8 @@ class _Engine:
             yield Result(
                 "image store",
                 State.OK,
-                f"{store}: digests of images are known after a push only",
-                'set {"features": {"containerd-snapshotter": true}} in /etc/docker/daemon.json for digests before it',
+                f"{store}: digests are known after a push only; no reproduce, no rebase, no base that is elsewhere",
+                'set {"features": {"containerd-snapshotter": true}} in /etc/docker/daemon.json for all of it',
             )
 
 
@@ -299,7 +301,7 @@ def _bases(engine: Engine, wanted: Iterable[BaseImage]) -> Iterator[Result]:
 def _registry(project: Project) -> Iterator[Result]:
     home = project.home
     try:
-        registry = Registry.connect(home)
+        registry = Registry.connect(home, timeout=_REGISTRY_SECONDS, patience=0)
     except BuilderError as error:
         yield _failed("registry", error)
         return
@@ -318,7 +320,7 @@ def _registry(project: Project) -> Iterator[Result]:
     try:
         there = registry.read()
         yield Result("read", State.OK, f"{home.path} {'can be read' if there else 'does not exist yet'}")
-    except Unauthorized as error:
+    except BuilderError as error:
         yield _failed("read", error)
     try:
         registry.write()

@@ -64,10 +64,58 @@ class BadReference(ProjectError):
     code = "reference-invalid"
 
 
+class ReferenceNotPinned(ProjectError):
+    """An image is named by something that can move, where it must be a digest."""
+
+    code = "reference-not-pinned"
+
+
 class BadUsage(ProjectError):
     """Arguments that do not go together."""
 
     code = "usage"
+
+
+class SigningKeyInvalid(ProjectError):
+    """A key that cannot be read, or is of another kind than ECDSA P-256."""
+
+    code = "signing-key-invalid"
+
+
+class SourcesDiffer(ProjectError):
+    """The sources at hand are not those of an image that is to be made again."""
+
+    code = "sources-differ"
+
+
+class NoRecord(ProjectError):
+    """An image does not tell what it was made from."""
+
+    code = "no-record"
+
+
+class LockInvalid(ProjectError):
+    """builder.lock cannot be read."""
+
+    code = "lock-invalid"
+
+
+class LockMissing(ProjectError):
+    """A locked build has no lock."""
+
+    code = "lock-missing"
+
+
+class LockOutdated(ProjectError):
+    """builder.lock holds what a build would no longer get, or `lock --check` found something newer."""
+
+    code = "lock-outdated"
+
+
+class TagMoved(ProjectError):
+    """A base image's name stands for another digest than in builder.lock."""
+
+    code = "tag-moved"
 
 
 class CheckFailed(ProjectError):
@@ -184,6 +232,12 @@ class NoRegistry(MachineError):
     code = "no-registry"
 
 
+class BaseElsewhere(MachineError):
+    """An image's base is in its registry alone, so nothing can be started from it here."""
+
+    code = "base-elsewhere"
+
+
 class NoImage(MachineError):
     """The engine has no such image."""
 
@@ -282,6 +336,12 @@ class CauseUnknown(VerificationError):
     code = "cause-unknown"
 
 
+class NotReproducible(VerificationError):
+    """An image that is made again from its record comes out as another."""
+
+    code = "not-reproducible"
+
+
 class NegativeControlServed(VerificationError):
     """The image serves without its plugin, so the test proves nothing."""
 
@@ -316,6 +376,12 @@ class RegistryReadOnly(PushError):
     code = "registry-read-only"
 
 
+class RegistryFull(PushError):
+    """The registry has no room, or no quota, for what is pushed."""
+
+    code = "registry-full"
+
+
 class InsecureRegistry(PushError):
     """Plain HTTP to a host that is not this one."""
 
@@ -326,6 +392,30 @@ class DigestMismatch(PushError):
     """The registry holds something else than what was verified."""
 
     code = "digest-mismatch"
+
+
+class ImageMissing(PushError):
+    """The registry has no such image."""
+
+    code = "image-missing"
+
+
+class AttestationMissing(PushError):
+    """The image has no provenance or no SBOM in the registry."""
+
+    code = "attestation-missing"
+
+
+class AttestationMismatch(PushError):
+    """What is said of the image in the registry is about another, or contradicts what the image says of itself."""
+
+    code = "attestation-mismatch"
+
+
+class SignatureInvalid(PushError):
+    """The image, or what is said of it, is not signed by the key that was given."""
+
+    code = "signature-invalid"
 
 
 INTERRUPTED = 130

@@ -125,6 +125,12 @@ def load(root: Path, told: Model, where: str = FILE_NAME) -> Oracle:
     return Oracle(told.oracle, told.rtol, told.atol, lambda spec, seed: RandomQuestions(spec, seed, expect))
 
 
+def file_of(told: Model) -> str:
+    """The file of the project that an oracle is in; empty for one of this program's own."""
+    name = told.oracle.partition(".py:")[0] + ".py" if ".py:" in told.oracle else told.oracle
+    return name if name.endswith((".npz", ".py")) else ""
+
+
 def _require(root: Path, file: str, where: str) -> None:
     if not (root / file).is_file():
         raise OracleMissing(

@@ -121,15 +121,25 @@ def images(built: list[Image], parts: Mapping[str, Parts], console: Console) -> 
         table = Table(box=None, padding=(0, 2), title=f"{image.reference}  {image.digest[:19]}", title_justify="left")
         table.add_column("layer", style="dim")
         table.add_column("size", justify="right")
+        far = not image.in_engine
         for layer in image.layers:
             table.add_row(layer.digest[7:19], size(layer.bytes))
-        table.add_row("in all", size(sum(layer.bytes for layer in image.layers)), style="bold")
+        table.add_row(
+            "in all, compressed" if far else "in all", size(sum(each.bytes for each in image.layers)), style="bold"
+        )
         console.print(table)
+        if far:
+            console.print(
+                f"its base {image.base} is not here: `push --untagged` takes it to that registry, "
+                "and a machine that has the base proves it",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def build_document(built: list[Image], seconds: float) -> dict[str, Any]:
     """`build --json`."""
-    fields = {"target", "reference", "digest", "bytes", "layers"}
+    fields = {"target", "reference", "digest", "base", "base_digest", "in_engine", "bytes", "layers"}
     return {"images": [image.model_dump(include=fields) for image in built], "seconds": round(seconds, 2)}
 
 
@@ -144,6 +154,11 @@ def smoke_document(verified: list[Verification]) -> dict[str, Any]:
 def push_document(pushed: list[Pushed]) -> dict[str, Any]:
     """`push --json`."""
     return {"pushed": [each.model_dump() for each in pushed]}
+
+
+def passed(name: str, detail: str, console: Console) -> None:
+    """A check that was passed, of `verify`."""
+    console.print(f"[bold green]{name:>12}[/]  {escape(detail)}", soft_wrap=True)
 
 
 def size(count: float) -> str:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+
+from builder import sources
 
 _HERE = Path(__file__).resolve().parent
 # A wheel has them in a folder of its own; beside it in a checkout are the very ones that the wheel is made of.
 ROOT = _HERE / "shipped" if (_HERE / "shipped").is_dir() else _HERE.parent
+
+
+def digest() -> str:
+    """SHA-256 over the files of this program that go into builds."""
+    total = hashlib.sha256()
+    for each in ("embedded", "builder/stages"):
+        total.update(sources.digest(ROOT / each).encode())
+    for each in ("Dockerfile", "builder/dali_proto.py"):
+        total.update(sources.of_file(ROOT / each).encode())
+    return total.hexdigest()
 
 
 def dockerfile(root: Path) -> Path:

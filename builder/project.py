@@ -22,6 +22,7 @@ __all__ = ["AUTO", "EMBEDDED", "FILE_NAME", "Model", "Project", "ProjectFile", "
 EMBEDDED = "embedded"
 AUTO = "auto"
 DEFAULT_DALI = "1.53.0"
+PLATFORM: Literal["linux/amd64"] = "linux/amd64"
 _OWN_ARGUMENTS = (
     "--model-repository",
     "--model-store",
@@ -100,12 +101,17 @@ class Target(_Table):
         description=f"DALI's version: of the embedded base, which is {DEFAULT_DALI} otherwise; for other bases what "
         "they are known to hold, and only needed where the table of Triton's releases does not have it",
     )
+    toolchain: Literal["base", "wheel"] = Field(
+        "base",
+        description="what plugins are compiled against: the base itself, or 'wheel', the same DALI from PyPI, so that "
+        "the base need not be on the machine that builds",
+    )
     cuda_architectures: tuple[Architecture, ...] = Field(
         (), description="the GPUs to compile for, as CMake writes them, such as '90-real'; empty for the usual ones"
     )
     cuda: Literal["AUTO", "ON", "OFF"] = Field("ON", description="OFF compiles operators for the CPU alone")
     gpu: bool = Field(True, description="false for images that only ever run without a GPU, so that `check` can tell")
-    platform: Literal["linux/amd64", "linux/arm64"] = Field("linux/amd64", description="of the image")
+    platform: Literal["linux/amd64", "linux/arm64"] = Field(PLATFORM, description="of the image")
 
     @property
     def is_embedded(self) -> bool:

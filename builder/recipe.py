@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from builder import package
-from builder.artifacts import Parts
+from builder import package, sources
+from builder.artifacts import Image, Parts
 from builder.errors import ProjectError
-from builder.process import redact
 from builder.project import DEFAULT_DALI, MODELS, Project, Target
 from builder.reference import Digest
 from builder.revision import Revision
@@ -19,21 +19,45 @@ from builder.revision import Revision
 OCI = "org.opencontainers.image."
 OURS = "triton-dali-builder."
 _LAST_STAGE = "served"
+# zstd: a gigabyte of base in a fifth of gzip's time, and smaller.
+_COMPRESSED = "compression=zstd,oci-mediatypes=true"
 
 
 @dataclass(frozen=True)
 class Base:
-    """The image that everything starts from, by name and, where the engine knows it, by digest."""
+    """An image that a build starts from, by name and, where it is known, by digest."""
 
     name: str
     digest: Digest | None
 
 
-def build_arguments(project: Project, target: Target, base: Base) -> dict[str, str]:
+@dataclass(frozen=True)
+class Bases:
+    """What a target starts from."""
+
+    triton: Base | None = None
+    """None for the embedded base, which the Dockerfile makes."""
+    debian: Base | None = None
+    """What the embedded base and the toolchain `wheel` start from; None where neither is built."""
+
+    @property
+    def outermost(self) -> Base:
+        """The one that somebody else made."""
+        base = self.triton or self.debian
+        assert base is not None
+        return base
+
+
+def build_arguments(project: Project, target: Target, bases: Bases) -> dict[str, str]:
     """The Dockerfile's ARGs for a target."""
-    arguments = {"TRITON_IMAGE": target.triton_image, "DALI_PLUGIN_CUDA": target.cuda}
-    if target.is_embedded:
-        arguments |= {"DEBIAN_IMAGE": base.name, "DALI_VERSION": target.dali or DEFAULT_DALI}
+    arguments = {
+        "TRITON_IMAGE": bases.triton.name if bases.triton else target.triton_image,
+        "DALI_PLUGIN_CUDA": target.cuda,
+    }
+    if bases.debian:
+        arguments |= {"DEBIAN_IMAGE": bases.debian.name, "DALI_VERSION": target.dali_version or DEFAULT_DALI}
+    if target.toolchain == "wheel":
+        arguments["COMPILED_ON"] = "wheel"
     if project.listed:
         arguments["PLUGIN_LIBS"] = ":".join(project.listed)
     if target.cuda_architectures:
@@ -46,43 +70,85 @@ def trial(project: Project, target: str) -> Path:
     return project.state / target / "parts.trial"
 
 
-def parts(project: Project, name: str, base: Base) -> dict[str, Any]:
+def lock_folder(project: Project, target: str) -> Path:
+    """What the builder.lock has for the stage `lock`."""
+    return project.state / target / "lock"
+
+
+def parts(project: Project, name: str, bases: Bases) -> dict[str, Any]:
     """The target that leaves the image's files in `trial()`."""
+    return _common(project, name, bases, "artifacts", [f"type=local,dest={trial(project, name)}"])
+
+
+def inventory(project: Project, name: str, bases: Bases, folder: Path) -> dict[str, Any]:
+    """The target that leaves in `folder` what the newest packages are, whatever an earlier build kept."""
     return {
-        **_common(project, name),
-        "dockerfile-inline": _dockerfile(project),
-        "target": "artifacts",
-        "args": build_arguments(project, project.targets[name], base),
-        "output": [f"type=local,dest={trial(project, name)}"],
+        **_common(project, name, bases, "inventory-alone", [f"type=local,dest={folder}"]),
+        "no-cache-filter": ["pip", "embedded-packages", "toolchain"],
     }
 
 
-def image(project: Project, made: Parts, base: Base, revision: Revision) -> dict[str, Any]:
+def embedded(project: Project, name: str, bases: Bases, image: str) -> dict[str, Any]:
+    """The target that leaves the embedded base in the engine, as `image`."""
+    output = f"type=image,name={image},{_COMPRESSED}"
+    whole = _common(project, name, bases, "embedded", [output])
+    # The base is the same whatever the project's revision is.
+    return {**whole, "args": {**whole["args"], "SOURCE_DATE_EPOCH": "0"}}
+
+
+def embedded_name(project: Project, name: str, bases: Bases) -> str:
+    """The embedded base's name in the engine, another one for each that differs: an image lives as long as its name."""
+    debian, dali = bases.debian, project.targets[name].dali_version
+    made_of = [str(debian), sources.digest(package.ROOT / "embedded"), _dockerfile(project)]
+    made_of.append(sources.of_file(package.ROOT / "builder" / "dali_proto.py"))
+    if (locked := lock_folder(project, name) / "debian").is_file():
+        made_of.append(locked.read_text(encoding="utf-8"))
+    return f"triton-dali-builder/embedded:{dali}-{sha256(repr(made_of).encode()).hexdigest()[:12]}"
+
+
+def layers(
+    project: Project,
+    made: Parts,
+    bases: Bases,
+    husk: str,
+    revision: Revision,
+    labels: Mapping[str, str],
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """The target that leaves the image's own layers in `folder`, on an image `husk` without any.
+
+    Args:
+        folder: an OCI image layout; `Image.layout` by default.
+    """
+    built = image(project, made, bases, revision, labels)
+    return {
+        **built,
+        "args": {**built["args"], "SERVED_ON": husk},
+        "output": [f"type=oci,tar=false,dest={folder or Image.layout(project, made.target)},{_COMPRESSED}"],
+    }
+
+
+def image(project: Project, made: Parts, bases: Bases, revision: Revision, labels: Mapping[str, str]) -> dict[str, Any]:
     """The target that leaves the image in the engine, without a name until it is found to be right."""
     last = f"FROM runtime AS {_LAST_STAGE}\nCMD {json.dumps(command(project, plugins(project, made)))}\n"
+    whole = _common(project, made.target, bases, _LAST_STAGE, [f"type=image,{_COMPRESSED}"])
     return {
-        **_common(project, made.target),
-        "dockerfile-inline": f"{_dockerfile(project)}\n{last}",
-        "target": _LAST_STAGE,
-        "args": {
-            **build_arguments(project, project.targets[made.target], base),
-            "SOURCE_DATE_EPOCH": str(revision.epoch),
-        },
-        "labels": labels(project, made, base, revision),
-        # zstd: a gigabyte of base in a fifth of gzip's time, and smaller.
-        "output": ["type=image,compression=zstd,oci-mediatypes=true"],
+        **whole,
+        "dockerfile-inline": f"{whole['dockerfile-inline']}\n{last}",
+        "args": {**whole["args"], "SOURCE_DATE_EPOCH": str(revision.epoch)},
+        "labels": dict(labels),
     }
 
 
-def labels(project: Project, parts: Parts, base: Base, revision: Revision) -> dict[str, str]:
+def labels(project: Project, parts: Parts, bases: Bases, revision: Revision) -> dict[str, str]:
     """OCI's annotations, and what only this project knows: versions and plugin digests."""
     values = {
         OCI + "title": project.home.path,
-        OCI + "source": project.source or redact(revision.remote).replace("***@", ""),
+        OCI + "source": project.source or revision.public_remote,
         OCI + "revision": revision.commit,
         OCI + "created": revision.created,
-        OCI + "base.name": base.name,
-        OCI + "base.digest": str(base.digest or ""),
+        OCI + "base.name": bases.outermost.name,
+        OCI + "base.digest": str(bases.outermost.digest or ""),
         OURS + "target": parts.target,
         OURS + "triton.version": parts.triton_version,
         OURS + "dali.version": parts.dali_version,
@@ -102,8 +168,15 @@ def plugins(project: Project, made: Parts) -> tuple[str, ...]:
     return project.listed or tuple(sorted(plugin.path for plugin in made.plugins))
 
 
-def _common(project: Project, name: str) -> dict[str, Any]:
-    return {"contexts": {"package": str(package.ROOT)}, "platforms": [project.targets[name].platform]}
+def _common(project: Project, name: str, bases: Bases, stage: str, output: list[str]) -> dict[str, Any]:
+    return {
+        "dockerfile-inline": _dockerfile(project),
+        "contexts": {"package": str(package.ROOT), "lock": str(lock_folder(project, name))},
+        "platforms": [project.targets[name].platform],
+        "target": stage,
+        "args": build_arguments(project, project.targets[name], bases),
+        "output": output,
+    }
 
 
 def _dockerfile(project: Project) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder.errors import NoProgram
-from builder.process import run
+from builder.process import redact, run
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,11 @@ class Revision:
     epoch: int
     """Seconds since 1970 of the commit; 0 outside a repository, so that equal sources give equal images."""
     remote: str
+
+    @property
+    def public_remote(self) -> str:
+        """The remote's address without a user or a password."""
+        return redact(self.remote).replace("***@", "")
 
     @property
     def created(self) -> str:

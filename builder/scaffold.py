@@ -132,7 +132,7 @@ def _new(name: Name, repository: str) -> dict[str, str]:
         f"{model}/1/dali.py": name.rename(_shipped("model_repository/mydali/1/dali.py")),
         f"tests/test_{name.snake}.py": _TEST.format(name=name.snake),
         "README.md": _README.format(name=name.snake, library=name.library),
-        ".gitignore": ".builder/\n__pycache__/\n",
+        ".gitignore": ".builder/\n.env\n__pycache__/\n",
     }
 
 

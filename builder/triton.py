@@ -87,9 +87,16 @@ class ReachableServer(Server, Protocol):
     def endpoint(self) -> Endpoint:
         """Where. Raises ServerDied if it is no longer running."""
 
+    def whole_log(self) -> bytes:
+        """All that it has written."""
+
 
 class Host(Protocol):
     """What can serve an image: an engine in containers, or this machine itself."""
+
+    @property
+    def version(self) -> str:
+        """Of the engine; empty without one."""
 
     def image(self, digest: str) -> dict[str, Any]:
         """What the image says of itself, as an engine describes it."""

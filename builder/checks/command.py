@@ -14,6 +14,8 @@ _NAMED = re.compile(rf"{MODELS}/lib(.+)\.so")
 _STAGE = re.compile(r"^\s*FROM\s+.*\s+AS\s+(\S+)\s*$", re.MULTILINE | re.IGNORECASE)
 _STAGES = ("artifacts", "runtime")
 """What a build asks of a Dockerfile."""
+_SERVED_ON = re.compile(r"^\s*FROM\s+\$\{SERVED_ON\}\s+AS\s+runtime\s*$", re.MULTILINE | re.IGNORECASE)
+"""How `runtime` must begin: otherwise the base's layers are in the image twice, its own and those that it is put on."""
 _LISTED = re.compile(r"--backend-config(?:=|\"\s*,\s*\")dali,plugin_libs=([^\"\s]*)")
 
 
@@ -90,6 +92,14 @@ def _check_dockerfile(text: str, listed: Sequence[str] | None) -> Iterator[Findi
             "move it away; `builder eject` writes one to own and change",
         )
         return
+    if not _SERVED_ON.search(text):
+        yield Finding(
+            "dockerfile-foreign",
+            "the Dockerfile's stage runtime does not begin with FROM ${SERVED_ON}, so that it cannot be put on a base",
+            Place("Dockerfile"),
+            "let it begin with that, and put ARG SERVED_ON=triton above the first FROM; or move it away and write one "
+            "anew with `builder eject`",
+        )
     if listed is None:
         return
     found = list(_LISTED.finditer(text))

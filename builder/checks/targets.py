@@ -38,7 +38,20 @@ def check_targets(project: Project, targets: Mapping[str, Target]) -> Iterator[F
                     'build on NVIDIA\'s image (triton_image = "nvcr.io/nvidia/tritonserver:..."), or for linux/amd64',
                     target=name,
                 )
-        elif target.dali:
+            continue
+        if target.toolchain == "wheel" and target.dali_version not in locks:
+            version = target.dali_version
+            yield Finding(
+                "dali-unknown",
+                f"there is no wheel of DALI {version} to compile against{did_you_mean(version, locks)}"
+                if version
+                else f"nobody knows which DALI {target.triton_image} has, so there is no wheel to compile against",
+                project.place("targets", name, "toolchain"),
+                (f"there are {', '.join(sorted(locks))}; " if version else f"set dali in targets.{name}; ")
+                + 'otherwise toolchain = "base" compiles against whatever the base has',
+                target=name,
+            )
+        if target.dali:
             image = Reference.parse(target.triton_image)
             known = releases.dali_of(image)
             if known and known != target.dali:

@@ -14,6 +14,9 @@ def build(
     target: Targets = None,
     project: Directory = HERE,
     settings: Set = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Build nothing that builder.lock does not hold in every version.")
+    ] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every stage again.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -27,9 +30,9 @@ def build(
 
       python -m builder build --target embedded-dali2 --json
     """
+    from builder import lock, revision
     from builder import output as out
     from builder import project as projects
-    from builder import revision
     from builder.docker.engine import Engine, require_buildx
     from builder.steps import base, check, image, parts
 
@@ -40,8 +43,9 @@ def build(
     output.findings(check.before_build(here, chosen))
     engine = Engine.connect()
     require_buildx()
-    bases = {name: base.resolve(here, each, engine, output.console) for name, each in chosen.items()}
-    made = parts.run(here, bases, output.progress, no_cache=no_cache)
+    held = {name: lock.held(here, name, required=locked) for name in chosen}
+    bases = {name: base.resolve(here, each, engine, output.console, held[name]) for name, each in chosen.items()}
+    made = parts.run(here, bases, held, output.progress, with_base=engine.keeps_manifests, no_cache=no_cache)
     output.findings([each for one in made for each in check.of_build(here, one)])
     for each in made:
         parts.keep(here, each)

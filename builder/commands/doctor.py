@@ -54,7 +54,7 @@ def doctor(
         if here is None:
             return
         for each in chosen.values():
-            name = base.presumed(here, each, engine).name
+            name = base.presumed(here, each, engine).outermost.name
             yield machine.BaseImage(name, each.is_embedded and name == base.DOCKER_HUB and base.BOOTSTRAP.exists())
 
     results = machine.examine(here, chosen, bases, problem=problem, gpus=gpu)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets, Verbose, prepare
-from builder.errors import BadUsage, VerificationError
+from builder.errors import BadUsage, BaseElsewhere, VerificationError
 
 if TYPE_CHECKING:
     from builder.triton import Host
@@ -18,7 +18,9 @@ def smoke(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE", help="Any image of the engine; the target's own by default.", show_default=False
+            metavar="IMAGE",
+            help="Any image of the engine, or one in a registry by its digest; the target's own by default.",
+            show_default=False,
         ),
     ] = "",
     target: Targets = None,
@@ -74,6 +76,7 @@ def smoke(
     from builder.artifacts import Image, Verification
     from builder.docker.engine import Engine
     from builder.docker.server import ContainerHost
+    from builder.reference import Reference
     from builder.steps import smoke as step
     from builder.unpacked.image import UnpackedImage, unpack
     from builder.unpacked.server import ProcessHost
@@ -101,6 +104,7 @@ def smoke(
         except VerificationError as error:
             if name:
                 Verification.discard(here, name)  # nothing vouches for it any more
+            Verification.forget(here, digest)
             error.partial = {**out.smoke_document(verified), "passed": False}
             raise
 
@@ -127,9 +131,18 @@ def smoke(
         return verify(host, digest, reference, name)
 
     if image:
-        verified.append(one(engine.image(image)["Id"], image, ""))
+        if Reference.parse(image).digest and not engine.has_image(image):
+            engine.pull(image)
+        verified.append(one(engine.image(image)["Id"], image, "").keep(here))
     for name, each in wanted.items():
-        verified.append(one(each.digest, each.reference, name).save(here))
+        if not each.in_engine:
+            raise BaseElsewhere(
+                f"the base of {each.reference} is not on this machine, so the image cannot be started here",
+                where=each.base,
+                remedy=f"python -m builder push --untagged --target {name}; then `smoke` its reference "
+                "where there is room, and `promote` it there",
+            )
+        verified.append(one(each.digest, each.reference, name).save(here).keep(here))
     output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
 
 

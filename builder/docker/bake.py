@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from builder.artifacts import write_atomically
-from builder.docker.engine import engine_builder, engine_failure
+from builder.docker.engine import engine_builder, engine_failure, gone
 from builder.docker.progress import BuildProgress, Step
 from builder.docker.secrets import NetworkSecrets, from_machine
-from builder.errors import BuilderError, BuildError, CompileError, DownloadError, NoBase, SerializeError
+from builder.errors import BuilderError, BuildError, CompileError, DownloadError, LockOutdated, NoBase, SerializeError
 from builder.process import run
 
 _ERROR_LINE = re.compile(r"(?:\berror\b(?: #\d+)?:|^CMake Error|undefined reference|: fatal error)", re.IGNORECASE)
@@ -23,6 +23,11 @@ _BASE_STEP = re.compile(r"load metadata for|\] FROM ")
 _DOWNLOAD_FAILED = re.compile(
     r"Could not fetch URL|No matching distribution|HTTPS?ConnectionPool|Read timed out|ReadTimeoutError|Failed to fetch"
     r"|Temporary failure resolving|CERTIFICATE_VERIFY_FAILED"
+)
+# gRPC's and Docker's own words for a server that is not there, or not any more.
+_ENGINE_GONE = re.compile(
+    r"\bUnavailable\b.*(?:error reading from server|transport|connection)|cannot connect to the docker daemon",
+    re.IGNORECASE,
 )
 _DETAIL_LINES = 40
 
@@ -107,9 +112,9 @@ def failure(progress: BuildProgress) -> BuilderError:
     message = step.error if step else "\n".join(progress.messages)
     if "no space left on device" in message or (step and any("No space left on device" in line for line in step.log)):
         return engine_failure("no space left on device", step.title if step else "docker buildx bake")
+    if _ENGINE_GONE.search("\n".join((message, *progress.messages))):
+        return gone("docker buildx bake", message)
     if step is None:
-        if "cannot connect to the docker daemon" in message.lower():
-            return engine_failure(message, "docker buildx bake")
         return BuildError(
             "buildx could not build",
             where="docker buildx bake",
@@ -141,6 +146,14 @@ def _of_stage(step: Step, lines: list[str]) -> BuilderError:
             where=f"stage {step.stage}",
             remedy="mend what the loader names",
             detail=ours,
+        )
+    if others := [line.split("lock: error: ", 1)[1] for line in lines if "lock: error: " in line]:
+        return LockOutdated(
+            "Debian's packages are not those of builder.lock, and the mirror may no longer have them",
+            where=step.title,
+            remedy="accept the present ones with `python -m builder lock`, or build against a mirror that keeps old "
+            "ones, such as Debian's snapshot archive",
+            detail=others,
         )
     if downloads := [line for line in lines if _DOWNLOAD_FAILED.search(line)]:
         return DownloadError(

@@ -8,7 +8,8 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from builder.errors import (
     DiskFull,
     EngineTooOld,
     MachineError,
+    NoBase,
     NoBuildx,
     NoCompose,
     NoEngine,
@@ -100,6 +102,46 @@ class Engine:
                 f"the engine has no image {reference}", where=reference, remedy="build it, or `docker pull` it"
             )
         return found
+
+    @cached_property
+    def version(self) -> str:
+        """Such as 26.1.5."""
+        return str(self.client.version()["Version"])
+
+    @cached_property
+    def keeps_manifests(self) -> bool:
+        """Whether its images are what registries hold: Docker's containerd image store, not the older one."""
+        status = self.client.info().get("DriverStatus") or ()
+        return any("io.containerd.snapshotter.v1" in value for _, value in status)
+
+    def load(self, archive: Iterable[bytes], name: str) -> None:
+        """`docker load`.
+
+        Raises:
+            DiskFull, MachineError: the engine does not take it.
+        """
+        with translated(name):
+            for event in self.client.api.load_image(iter(archive)):
+                if "error" in event:
+                    raise engine_failure(str(event["error"]), name)
+
+    def pull(self, reference: str, platform: str = "") -> None:
+        """`docker pull`, of the engine's own platform unless another is given. Raises NoBase."""
+        try:
+            self.client.images.pull(*_repository_and_tag(reference), platform=platform or None)
+        except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+            raise NoBase(
+                f"{reference} cannot be pulled",
+                where=reference,
+                remedy="pull it by hand to see why (`docker login` may be needed), or name another one in builder.toml",
+                detail=[_first_line(error)],
+            ) from None
+
+    def tag(self, image: str, reference: str) -> None:
+        """`docker tag`. Raises NoImage, MachineError."""
+        named = Reference.parse(reference)
+        with translated(reference):
+            self.client.api.tag(image, named.repository, named.tag or "latest", force=True)
 
     def has_image(self, reference: str) -> bool:
         return self.find(reference) is not None
@@ -179,9 +221,7 @@ def foreign(
     if isinstance(error, docker.errors.APIError):
         return engine_failure(str(error.explanation or error), where, failure)
     if isinstance(error, requests.exceptions.RequestException):
-        return NoEngine(
-            "the Docker engine stopped answering", where=where, remedy=_START_ENGINE, detail=[_first_line(error)]
-        )
+        return gone(where, _first_line(error))
     if isinstance(error, docker.errors.DockerException):
         return MachineError(
             "Docker's own configuration does not work",
@@ -190,6 +230,11 @@ def foreign(
             detail=[_first_line(error)],
         )
     return None
+
+
+def gone(where: str, told: str) -> NoEngine:
+    """The error for an engine that answered before."""
+    return NoEngine("the Docker engine stopped answering", where=where, remedy=_START_ENGINE, detail=[told])
 
 
 def engine_failure(text: str, where: str, failure: type[BuilderError] = MachineError) -> BuilderError:
@@ -251,6 +296,12 @@ def engine_builder() -> str:
         return "default"
     context = _context()
     return str(context.Name) if context else "default"
+
+
+def _repository_and_tag(reference: str) -> tuple[str, str]:
+    """As the SDK wants them: a digest stands in the place of the tag."""
+    parsed = Reference.parse(reference)
+    return parsed.repository, str(parsed.digest or parsed.tag or "latest")
 
 
 def _this_process() -> str:

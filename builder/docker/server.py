@@ -50,6 +50,12 @@ class ContainerServer:
             return last_lines(self.container, 60)
         return []
 
+    def whole_log(self) -> bytes:
+        """All that it wrote so far, with the times at which it did left out."""
+        with contextlib.suppress(docker.errors.APIError):
+            return bytes(self.container.logs())
+        return b""
+
     def endpoint(self) -> Endpoint:
         """Where the engine published the ports, on loopback.
 
@@ -104,6 +110,10 @@ class ContainerHost:
     """The Host of builder.triton, for an engine."""
 
     engine: Engine
+
+    @property
+    def version(self) -> str:
+        return self.engine.version
 
     def image(self, digest: str) -> dict[str, Any]:
         return self.engine.image(digest)

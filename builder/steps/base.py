@@ -1,4 +1,4 @@
-"""The base image under the embedded target: found, pulled, or made from this machine's Debian mirror."""
+"""The images that builds start from: found, pulled, or made from this machine's Debian mirror."""
 
 from __future__ import annotations
 
@@ -9,40 +9,117 @@ import docker.errors
 import requests.exceptions
 from rich.console import Console
 
-from builder import package
+from builder import bases, package
 from builder.docker.engine import Engine
-from builder.errors import BadReference, NoBase
+from builder.errors import BadReference, MachineError, NoBase, PushError, TagMoved
+from builder.lock import LockedImage, LockedTarget
 from builder.process import run
 from builder.project import AUTO, Project, Target
-from builder.recipe import Base
-from builder.reference import Digest
+from builder.recipe import Base, Bases
+from builder.reference import Digest, Reference
 
 DOCKER_HUB = "docker.io/library/debian:12-slim"
 BOOTSTRAP = package.ROOT / "embedded" / "bootstrap.py"
-HOME_MADE = "triton-dali-builder/debian:bookworm"
+HOME_MADE = f"{bases.OURS}debian:bookworm"
 
 
-def resolve(project: Project, target: Target, engine: Engine, console: Console) -> Base:
-    """The image that `target` starts from.
+def resolve(
+    project: Project, target: Target, engine: Engine, console: Console, locked: LockedTarget | None = None
+) -> Bases:
+    """The images that `target` starts from, in the engine; a base that the wheel's toolchain does without stays away.
+
+    Args:
+        locked: what they have to be.
 
     Raises:
-        NoBase: it is not here, cannot be pulled, and cannot be made.
+        NoBase: one is not here, cannot be pulled, and cannot be made.
+        TagMoved: one is not the one that is locked.
     """
+    triton = debian_base = None
     if not target.is_embedded:
-        return Base(target.triton_image, _digest(engine, target.triton_image))
-    name = debian(project, engine, console)
-    return Base(name, _digest(engine, name))
+        held = locked.triton_image if locked else None
+        if target.toolchain == "wheel" and not engine.has_image(target.triton_image):
+            triton = _in_registry(target.triton_image, held)
+        else:
+            triton = _in_engine(target.triton_image, held, engine, target.platform)
+    if _needs_debian(target):
+        held = locked.debian_image if locked else None
+        name = held.name if held and project.debian_image == AUTO else debian(project, engine, console)
+        debian_base = _in_engine(name, held, engine, target.platform)
+    return Bases(triton, debian_base)
 
 
-def presumed(project: Project, target: Target, engine: Engine | None) -> Base:
+def _needs_debian(target: Target) -> bool:
+    return target.is_embedded or target.toolchain == "wheel"
+
+
+def _in_engine(name: str, held: LockedImage | None, engine: Engine, platform: str) -> Base:
+    if not engine.has_image(name):
+        reference = Reference.parse(name)
+        if held:
+            # By digest, whatever the tag is by now; named, as `FROM` will ask for it by name.
+            engine.pull(str(reference.with_digest(Digest(held.digest))), platform)
+            engine.tag(str(reference.with_digest(Digest(held.digest))), name)
+        else:
+            engine.pull(name, platform)
+    return _unmoved(Base(name, _digest(engine, name)), held, can_go_back=not name.startswith(bases.OURS))
+
+
+def _in_registry(name: str, held: LockedImage | None) -> Base:
+    digest = bases.digest_in_registry(name)
+    if digest is None:
+        raise NoBase("the registry has no such image", where=name, remedy="name another one in builder.toml")
+    return _unmoved(Base(name, digest), held, can_go_back=False)
+
+
+def _unmoved(base: Base, held: LockedImage | None, *, can_go_back: bool) -> Base:
+    if held and base.name == held.name and str(base.digest) != held.digest:
+        at_lock = Reference.parse(held.name).with_digest(Digest(held.digest))
+        raise TagMoved(
+            f"{base.name} is {base.digest or 'without a digest'} now; builder.lock holds {held.digest}",
+            where=base.name,
+            remedy="accept it with `python -m builder lock`"
+            + (f", or go back: docker pull {at_lock} && docker tag {at_lock} {base.name}" if can_go_back else ""),
+        )
+    return base
+
+
+def current(project: Project, target: Target, engine: Engine, console: Console, *, pull: bool) -> Bases:
+    """As `resolve`, but what the names stand for in their registries today, as far as these answer.
+
+    Args:
+        pull: whether the engine gets what is newer than its own.
+    """
+    found = resolve(project, target, engine, console)
+    return Bases(*(each and _newest(each, engine, target.platform, pull=pull) for each in (found.triton, found.debian)))
+
+
+def _newest(base: Base, engine: Engine, platform: str, *, pull: bool) -> Base:
+    if base.name.startswith(bases.OURS):
+        return base  # no registry has it
+    try:
+        newest = bases.digest_in_registry(base.name)
+    except (MachineError, PushError):
+        return base  # what is here is all that can be known
+    if newest in (None, base.digest):
+        return base
+    if pull and engine.has_image(base.name):
+        engine.pull(base.name, platform)
+    return Base(base.name, newest)
+
+
+def presumed(project: Project, target: Target, engine: Engine | None) -> Bases:
     """As `resolve`, but without pulling or making anything: what a build would try first."""
+    triton = debian_base = None
     if not target.is_embedded:
-        name = target.triton_image
-    elif project.debian_image != AUTO:
-        name = project.debian_image
-    else:
-        name = (engine and _present(engine)) or DOCKER_HUB
-    return Base(name, _digest(engine, name) if engine else None)
+        triton = target.triton_image
+    if _needs_debian(target):
+        debian_base = project.debian_image
+        if debian_base == AUTO:
+            debian_base = (engine and _present(engine)) or DOCKER_HUB
+    return Bases(
+        *((name and Base(name, _digest(engine, name) if engine else None)) or None for name in (triton, debian_base))
+    )
 
 
 def _present(engine: Engine) -> str | None:

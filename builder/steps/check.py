@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder import dali_operators, elf, recipe
 from builder.artifacts import Parts
-from builder.checks import command, libraries, models, plugins, repository, targets, verification
+from builder.checks import command, libraries, lock, models, plugins, repository, targets, verification
 from builder.checks.context import Context
 from builder.findings import Finding, Place, errors
 from builder.project import Project, Target
@@ -59,6 +59,7 @@ def of_build(project: Project, made: Parts) -> list[Finding]:
 
 def _check(project: Project, chosen: Mapping[str, Target], recorded: Mapping[str, Parts | None]) -> Iterator[Finding]:
     yield from targets.check_targets(project, chosen)
+    yield from lock.check_lock(project, chosen)
     cuda = any(target.cuda != "OFF" for target in chosen.values())
     yield from plugins.check_sources(project.root, project.plugin_folder, cuda=cuda)
     folder = project.repository_folder

@@ -16,26 +16,60 @@ from rich.console import Console
 from builder import elf, recipe, sources
 from builder.artifacts import Parts, Plugin
 from builder.docker.bake import bake
+from builder.lock import LockedTarget, packages, write_packages
 from builder.project import Project
-from builder.recipe import Base
+from builder.recipe import Base, Bases
+from builder.reference import Digest
+
+_EMBEDDED_BASE = "_base"
+"""Added to a target's name, in which there is no underscore."""
 
 
-def run(project: Project, bases: Mapping[str, Base], console: Console, *, no_cache: bool = False) -> list[Parts]:
+def run(
+    project: Project,
+    bases: Mapping[str, Bases],
+    locked: Mapping[str, LockedTarget | None],
+    console: Console,
+    *,
+    with_base: bool = True,
+    no_cache: bool = False,
+) -> list[Parts]:
     """The parts of every target in `bases`. They are on trial until `keep`: earlier ones stay as they are.
+
+    Args:
+        locked: what each target is held to.
+        with_base: whether the embedded base becomes an image of its own, for others to be put on.
 
     Raises:
         CompileError, SerializeError, BuildError: a stage failed.
+        LockOutdated: Debian's packages are not those of the lock.
     """
-    for name in bases:
+    targets = {}
+    embedded: dict[str, str] = {}
+    for name, base in bases.items():
         shutil.rmtree(recipe.trial(project, name), ignore_errors=True)  # BuildKit would add to what is there
-    bake(
-        {name: recipe.parts(project, name, base) for name, base in bases.items()},
+        write_packages(locked[name], recipe.lock_folder(project, name))
+        targets[name] = recipe.parts(project, name, base)
+        if base.triton is None and with_base:
+            embedded[name] = recipe.embedded_name(project, name, base)
+            targets[name + _EMBEDDED_BASE] = recipe.embedded(project, name, base, embedded[name])
+    metadata = bake(
+        targets,
         context=project.root,
         definition=project.state / "parts.bake.json",
         console=console,
         no_cache=no_cache,
     )
-    return [_read(project, name) for name in bases]
+    return [
+        _read(project, name, base.triton or _embedded(embedded.get(name, ""), metadata.get(name + _EMBEDDED_BASE, {})))
+        for name, base in bases.items()
+    ]
+
+
+def _embedded(name: str, metadata: Mapping[str, str]) -> Base:
+    """The embedded base, as the engine has it now."""
+    told = metadata.get("containerimage.digest")
+    return Base(name, Digest(told) if told else None)
 
 
 def keep(project: Project, parts: Parts) -> None:
@@ -46,11 +80,14 @@ def keep(project: Project, parts: Parts) -> None:
     parts.save(project)
 
 
-def _read(project: Project, target: str) -> Parts:
+def _read(project: Project, target: str, base: Base) -> Parts:
     folder = recipe.trial(project, target)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return Parts(
         target=target,
+        base=base.name,
+        base_digest=str(base.digest or ""),
+        packages=packages(json.loads((folder / "toolchain.json").read_text(encoding="utf-8"))),
         triton_version=facts["triton"],
         dali_version=facts["dali"],
         dali_cuda=facts["dali_cuda"],
@@ -58,6 +95,7 @@ def _read(project: Project, target: str) -> Parts:
         glibcxx=facts["glibcxx"],
         plugins=tuple(_plugin(folder, told) for told in facts["plugins"]),
         plugin_sources=sources.digest(project.plugin_folder),
+        plugin_files=sources.files(project.plugin_folder),
         built_as=project.targets[target],
     )
 

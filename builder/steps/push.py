@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
+import contextlib
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from builder import registry
 from builder.artifacts import Image, Pushed, Verification
-from builder.docker.engine import Engine, engine_failure, translated
-from builder.errors import (
-    BuilderError,
-    DigestMismatch,
-    InsecureRegistry,
-    NoRegistry,
-    NotVerified,
-    PushError,
-    RegistryReadOnly,
-    Unauthorized,
-)
+from builder.docker import pushed
+from builder.docker.engine import Engine
+from builder.docker.saved import SavedBlobs
+from builder.errors import DigestMismatch, NotVerified, PushError
+from builder.oci import Blocks, Layout, skip
+from builder.project import Project
 from builder.reference import Digest, Reference
+from builder.registry import Descriptor, Manifest, Registry
 
 
 def check_verified(image: Image, verification: Verification | None) -> Verification:
@@ -47,153 +41,173 @@ def check_verified(image: Image, verification: Verification | None) -> Verificat
     return verification
 
 
-def run(engine: Engine, image: Image, verification: Verification | None, to: Reference, console: Console) -> Pushed:
-    """Pushes `image` as `to`, a reference with a tag.
+def check_promotable(verification: Verification | None, what: Reference) -> Verification:
+    """The verification of an image in a registry. Raises NotVerified."""
+    if verification is None or not verification.passed:
+        raise NotVerified(
+            "the image has no passed verification on this machine",
+            where=str(what),
+            remedy=f"python -m builder smoke {what}",
+        )
+    return verification
+
+
+def connect(to: Reference) -> Registry:
+    """The registry, with Docker's credentials for it. Raises NoRegistry, InsecureRegistry, MachineError."""
+    registry = Registry.connect(to)
+    registry.log_in()
+    return registry
+
+
+def run(project: Project, engine: Engine, image: Image, to: Reference, console: Console) -> Pushed:
+    """Brings `image` to the repository of `to` under its digest; no tag is touched.
+
+    Layers that the registry has, in whatever repository of it this program knows of, are not sent.
 
     Raises:
-        NotVerified: see check_verified.
-        NoRegistry, Unauthorized, RegistryReadOnly, InsecureRegistry, PushError: the registry does not take it.
+        NoRegistry, Unauthorized, RegistryReadOnly, RegistryFull, InsecureRegistry, PushError: the registry does not
+            take it.
         DigestMismatch: the registry then holds something else.
     """
-    check_verified(image, verification)
-    _require_tls(engine, to)
     began = time.monotonic()
-    with translated(image.reference, PushError):
-        engine.client.api.tag(image.digest, to.repository, to.tag, force=True)
-    with _Transfer(console) as transfer, translated(str(to), PushError):
-        for event in engine.client.api.push(to.repository, to.tag, stream=True, decode=True):
-            if "error" in event:
-                raise _refused(str(event["error"]), to)
-            transfer.feed(event)
-    held = registry.manifest(to)
-    # With the containerd image store the engine's ID is the manifest's digest, otherwise its configuration's.
-    if Digest(image.digest) not in (held.digest, held.config):
-        raise DigestMismatch(
-            f"the registry holds {held.digest}, which is not the image that was verified",
-            where=str(to),
-            remedy="somebody else may have pushed the same tag; push again, or choose another tag",
+    registry = connect(to)
+    layout = Layout(Image.layout(project, image.target))
+    if not engine.keeps_manifests:
+        held, sent, mounted = pushed.by_engine(engine, image, to, registry, console)
+    elif layout.exists and str(layout.digest) == image.digest:
+        sent, mounted = _blobs(project, engine, image, layout, registry, console)
+        registry.put_manifest(layout.content, layout.media_type)
+        held = _read_back(registry, image.digest)
+    else:
+        raise NotVerified(
+            "the layers of the image are not those of the last build",
+            where=str(layout.folder),
+            remedy=f"run `python -m builder build --target {image.target}`, then smoke and push",
         )
     return Pushed(
         target=image.target,
         reference=str(to.with_digest(held.digest)),
-        tag=str(to),
+        tag="",
         digest=str(held.digest),
-        bytes_uploaded=transfer.uploaded(_sizes(held, [layer.digest for layer in image.layers])),
+        media_type=held.media_type,
+        manifest_bytes=len(held.content),
+        bytes_uploaded=sent,
+        bytes_mounted=mounted,
         seconds=round(time.monotonic() - began, 2),
     )
 
 
-def _sizes(held: registry.Manifest, diff_ids: list[str]) -> dict[str, int]:
-    """Compressed bytes of each layer, by what the engine's events call it: blob, or in the older store diff ID."""
-    by_blob = {_short(blob): size for blob, size in held.layers}
-    by_diff_id = {_short(diff_id): size for diff_id, (_, size) in zip(diff_ids, held.layers, strict=False)}
-    return by_diff_id | by_blob
+def tag(registry: Registry, made: Pushed, to: Reference) -> Pushed:
+    """Gives the pushed image the tag of `to`: the last thing that a push does.
 
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
-
-
-class _Transfer:
-    """The engine's push events: a bar for each layer, and which layers were uploaded."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._sent: set[str] = set()
-        self._final: dict[str, str] = {}
-
-    def __enter__(self) -> _Transfer:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def feed(self, event: dict[str, Any]) -> None:
-        layer, status = event.get("id", ""), event.get("status", "")
-        if not layer or not status:
-            return
-        detail = event.get("progressDetail") or {}
-        if status == "Pushing" and detail.get("current"):
-            self._sent.add(layer)
-            task = self._tasks.get(layer)
-            if task is None:
-                task = self._tasks[layer] = self._progress.add_task(layer)
-            self._progress.update(task, completed=detail["current"], total=detail.get("total"))
-        elif self._final.get(layer) != status and status not in ("Preparing", "Waiting", "Pushing"):
-            self._final[layer] = status
-            if not self._console.is_terminal:
-                self._console.print(f"{layer}: {status}")
-
-    def uploaded(self, sizes: dict[str, int]) -> int:
-        """Compressed bytes of the layers that were sent; `sizes` by the digests' first 12 digits."""
-        return sum(
-            size for layer, size in sizes.items() if layer in self._sent and "exists" not in self._final.get(layer, "")
-        )
-
-
-def _require_tls(engine: Engine, to: Reference) -> None:
-    """Raises InsecureRegistry where the engine is set up to speak plain HTTP to a host that is not this one."""
-    settings = engine.client.info().get("RegistryConfig") or {}
-    index = (settings.get("IndexConfigs") or {}).get(to.host, {})
-    if not to.is_loopback and (
-        not index.get("Secure", True) or _is_within(to.host, settings.get("InsecureRegistryCIDRs") or ())
-    ):
-        raise InsecureRegistry(
-            f"the engine speaks plain HTTP to {to.host}",
+    Raises:
+        DigestMismatch: somebody else took the tag at the same time.
+    """
+    held = _read_back(registry, made.digest)
+    registry.put_manifest(held.content, held.media_type, str(to.tag))
+    now = registry.manifest(str(to.tag))
+    if now is None or now.digest != held.digest:
+        raise DigestMismatch(
+            f"the registry holds {now.digest if now else 'nothing'} under the tag, not the image that was verified",
             where=str(to),
-            remedy="give the registry a certificate and remove it from the engine's insecure-registries",
+            remedy="somebody else may have pushed the same tag; push again, or choose another tag",
         )
+    return made.model_copy(update={"tag": str(to)})
 
 
-def _is_within(host: str, networks: Iterable[str]) -> bool:
-    try:
-        address = ipaddress.ip_address(re.sub(r":\d+$", "", host).strip("[]"))
-    except ValueError:
-        return False  # a name
-    return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
+def found(registry: Registry, what: Reference, target: str) -> Pushed:
+    """An image that is in the registry already.
+
+    Raises:
+        PushError: it is not.
+    """
+    held = _read_back(registry, str(what.digest))
+    return Pushed(
+        target=target,
+        reference=str(what.with_digest(held.digest)),
+        tag="",
+        digest=str(held.digest),
+        media_type=held.media_type,
+        manifest_bytes=len(held.content),
+        bytes_uploaded=0,
+        bytes_mounted=0,
+        seconds=0,
+    )
 
 
-# What registries and the engine say, the unmistakable first: a port or a digest may contain the number of a status.
-_REFUSALS: tuple[tuple[re.Pattern[str], type[BuilderError], str, str], ...] = (
-    (
-        re.compile(r"connection refused|no such host|i/o timeout|no route to host|connection reset|\beof\b"),
-        NoRegistry,
-        "no registry answers",
-        "see that a registry runs at {host}",
-    ),
-    (
-        re.compile(r"http response to https client"),
-        InsecureRegistry,
-        "the registry speaks plain HTTP",
-        "plain HTTP is for registries on this machine; give it a certificate",
-    ),
-    (
-        re.compile(r"unauthorized|no basic auth|authentication required|\bdenied\b|(?<![\w:])40[13] "),
-        Unauthorized,
-        "the registry refuses the credentials",
-        "run `docker login {host}` with a user who may push",
-    ),
-    (
-        re.compile(r"(?<![\w:])405 |method not allowed|operation is unsupported|read[- ]only"),
-        RegistryReadOnly,
-        "the registry takes no writes",
-        "switch its read-only mode off, or push elsewhere",
-    ),
-)
+def subject(made: Pushed) -> Descriptor:
+    """What the referrers of the image refer to."""
+    return Descriptor(made.media_type, Digest(made.digest), made.manifest_bytes)
 
 
-def _refused(message: str, to: Reference) -> BuilderError:
-    for pattern, failure, what, remedy in _REFUSALS:
-        if pattern.search(message.lower()):
-            return failure(what, where=str(to), remedy=remedy.format(host=to.host), detail=[message])
-    return engine_failure(message, str(to), PushError)
+def _read_back(registry: Registry, digest: str) -> Manifest:
+    held = registry.manifest(digest)
+    if held is None:
+        raise PushError(
+            "the registry does not give back what was pushed",
+            where=f"{registry.repository.repository}@{digest}",
+            remedy="push again",
+        )
+    return held
+
+
+def _blobs(
+    project: Project, engine: Engine, image: Image, layout: Layout, registry: Registry, console: Console
+) -> tuple[int, int]:
+    """Sees to it that the repository has every blob; gives the bytes that were sent, and those that were mounted."""
+    manifest = layout.manifest
+    lacking: dict[str, int] = {}
+    mounted = 0
+    elsewhere = _other_repositories(project, image, registry.repository)
+    for blob in (*manifest["layers"], manifest["config"]):
+        digest, size = Digest(blob["digest"]), int(blob["size"])
+        if str(digest) in lacking or registry.blob_size(digest) is not None:
+            continue
+        if any(registry.mount(digest, other) for other in elsewhere):
+            mounted += size
+        else:
+            lacking[str(digest)] = size
+    sessions = project.state / "uploads"
+    sent = 0
+    with SavedBlobs(engine, image.digest) as saved, _bars(console) as bars:
+        # In the order in which the engine's stream has them.
+        for text, size in sorted(lacking.items()):
+            digest = Digest(text)
+
+            def source(offset: int, digest: Digest = digest) -> contextlib.AbstractContextManager[BinaryIO]:
+                if layout.holds(digest):
+                    return layout.open(digest, offset)
+                return saved.blob(digest, offset) if image.in_engine else _from_base(image, digest, offset)
+
+            bar = bars.add_task(text.removeprefix("sha256:")[:12], total=size)
+
+            def progress(count: int, bar: object = bar) -> None:
+                bars.update(bar, advance=count)  # type: ignore[arg-type]
+
+            sent += registry.upload(digest, size, source, sessions, progress)
+            if not console.is_terminal:
+                console.print(f"{text.removeprefix('sha256:')[:12]}: uploaded {size} bytes")
+    return sent, mounted
+
+
+def _other_repositories(project: Project, image: Image, to: Reference) -> list[str]:
+    """Repositories of the same registry that may have the layers: the base's, and those that were pushed to before."""
+    known = [image.base]
+    for name in project.targets:
+        if earlier := Pushed.find(project, name):
+            known.append(earlier.reference)
+    found = (Reference.parse(name) for name in known if name)
+    return list(dict.fromkeys(each.path for each in found if each.host == to.host and each.path != to.path))
+
+
+@contextlib.contextmanager
+def _from_base(image: Image, digest: Digest, offset: int) -> Iterator[BinaryIO]:
+    """A layer out of the base's own registry, where that is another one than the image goes to."""
+    stream: Any = Blocks(connect(Reference.parse(image.base)).blob(digest))
+    skip(stream, offset)
+    yield stream
+
+
+def _bars(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

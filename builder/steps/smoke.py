@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from builder import oracles, pbtxt, triton
+from builder import __version__, oracles, pbtxt, sources, triton
 from builder.artifacts import Latency, NegativeControl, NotRun, Verification, VerifiedModel
 from builder.docker.server import listed_plugins
 from builder.errors import (
@@ -28,7 +29,8 @@ from builder.errors import (
     did_you_mean,
 )
 from builder.oracles import Case, Oracle
-from builder.project import Project
+from builder.project import FILE_NAME, Project
+from builder.recipe import OURS
 from builder.symptoms import blames_a_plugin
 from builder.triton import Client, Host, ModelSpec, Server, Tensors
 
@@ -42,6 +44,7 @@ _WARM_UP = 20
 _LATENCY_REQUESTS_AT_LEAST = 20
 _MEASURING_SHARE = 0.15
 _DYING_SECONDS = 1.0
+_LOG_LINES = 40
 
 
 def run(
@@ -72,6 +75,7 @@ def run(
     """
     told = _oracles(project, target)
     described = host.image(digest)
+    labels = described["Config"].get("Labels") or {}
     left_out = {each.name for each in not_run}
     arguments = _only(_names(_models(project, target)) - left_out) if left_out else ()
     with host.serving(digest, gpus=gpus, arguments=arguments) as server:
@@ -95,13 +99,14 @@ def run(
             if (status := _exit_status(server)) is not None:
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
+        log = server.whole_log()
     control = _negative_control(host, digest, image, listed_plugins(described), gpus, arguments, timeout)
     failed = "without its plugins it fails: " if control.applicable else ""
     console.print(f"{image}: {failed}{control.evidence}")
     for each in not_run:
         console.print(f"model {each.name}: not run: {each.why}")
     return Verification(
-        target=target,
+        target=target or labels.get(OURS + "target", ""),
         reference=image,
         digest=digest,
         passed=not not_run,
@@ -112,7 +117,26 @@ def run(
         not_run=tuple(not_run),
         negative_control=control,
         ready_seconds=round(ready, 3),
+        versions=_versions(host, labels),
+        configuration=_configuration(project),
+        server_log_sha256=hashlib.sha256(log).hexdigest(),
+        server_log=tuple(log.decode(errors="replace").splitlines()[-_LOG_LINES:]),
     )
+
+
+def _versions(host: Host, labels: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "triton": labels.get(OURS + "triton.version", ""),
+        "dali": labels.get(OURS + "dali.version", ""),
+        "builder": __version__,
+        "engine": host.version,
+    }
+
+
+def _configuration(project: Project) -> dict[str, str]:
+    """SHA-256 of the files that say how models are verified, by their names in the project."""
+    named = {FILE_NAME, *(file for each in project.models.values() if (file := oracles.file_of(each)))}
+    return {name: sources.of_file(project.root / name) for name in sorted(named) if (project.root / name).is_file()}
 
 
 def of_gpus(project: Project, target: str) -> list[NotRun]:

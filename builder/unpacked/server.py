@@ -106,6 +106,10 @@ class ProcessHost:
 
     unpacked: UnpackedImage
 
+    @property
+    def version(self) -> str:
+        return ""
+
     def image(self, _: str) -> dict[str, Any]:
         return self.unpacked.described
 

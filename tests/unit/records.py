@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from builder.artifacts import NegativeControl, Operator, Parts, Plugin, Verification
+from typing import Any
+
+from builder.artifacts import Image, NegativeControl, Operator, Parts, Plugin, Pushed, Verification
 from builder.project import Target
 
 
@@ -22,14 +24,52 @@ def parts(*plugins: Plugin, plugin_sources: str = "") -> Parts:
     """Of the target `embedded`."""
     return Parts(
         target="embedded",
+        base="triton-dali-builder/embedded:1.53.0-0123456789ab",
+        base_digest="sha256:" + "e" * 64,
+        packages={"g++-12": "12.2.0-14+deb12u1", "libc6": "2.36-9+deb12u10"},
         triton_version="24.10",
         dali_version="1.53.0",
         glibc="2.36",
         glibcxx="3.4.30",
         plugins=plugins,
         plugin_sources=plugin_sources,
+        plugin_files={},
         built_as=Target(),
     )
+
+
+def image(digest: str, **changes: Any) -> Image:
+    """Of the target `embedded`, in the engine."""
+    made = Image(
+        target="embedded",
+        reference="mydali:embedded",
+        digest=digest,
+        base="triton-dali-builder/embedded:1.53.0-0123456789ab",
+        base_digest="sha256:" + "e" * 64,
+        labels={},
+        engine="26.1.5",
+        in_engine=True,
+        bytes=1,
+        layers=(),
+        seconds=1,
+    )
+    return made.model_copy(update=changes)
+
+
+def pushed(reference: str, **changes: Any) -> Pushed:
+    """Of the target `embedded`; `reference` has a digest."""
+    made = Pushed(
+        target="embedded",
+        reference=reference,
+        tag="",
+        digest=reference.partition("@")[2],
+        media_type="application/vnd.oci.image.manifest.v1+json",
+        manifest_bytes=1,
+        bytes_uploaded=1,
+        bytes_mounted=0,
+        seconds=1,
+    )
+    return made.model_copy(update=changes)
 
 
 def verification(digest: str, passed: bool = True) -> Verification:
@@ -45,4 +85,8 @@ def verification(digest: str, passed: bool = True) -> Verification:
         models=(),
         negative_control=NegativeControl(applicable=True, passed=True, evidence="x"),
         ready_seconds=1,
+        versions={"triton": "24.10", "dali": "1.53.0", "builder": "0.1.0", "engine": "26.1.5"},
+        configuration={"builder.toml": "e" * 64},
+        server_log_sha256="f" * 64,
+        server_log=("one", "two"),
     )

@@ -6,24 +6,23 @@ from pathlib import Path
 import pytest
 
 from builder import sources
-from builder.artifacts import Image, Layer, Parts, write_atomically
+from builder.artifacts import Image, Layer, Parts, Verification, write_atomically
 from builder.errors import NothingBuilt
 from builder.project import Project, Target
 
-from .records import parts, plugin
+from .records import image, parts, plugin, pushed, verification
 
-IMAGE = Image(
-    target="embedded",
-    reference="mydali:embedded",
-    digest="sha256:" + "a" * 64,
-    bytes=3,
-    layers=(Layer(digest="sha256:" + "b" * 64, bytes=3),),
-    seconds=1.5,
-)
+DIGEST = "sha256:" + "a" * 64
+IMAGE = image(DIGEST, layers=(Layer(digest="sha256:" + "b" * 64, bytes=3),))
 
 
 def test_what_is_saved_is_what_is_loaded(project: Project) -> None:
-    for artifact in (parts(plugin(), plugin("/models/libother.so"), plugin_sources="c" * 64), IMAGE):
+    for artifact in (
+        parts(plugin(), plugin("/models/libother.so"), plugin_sources="c" * 64),
+        IMAGE,
+        verification(DIGEST),
+        pushed(f"localhost:5000/mydali@{DIGEST}"),
+    ):
         artifact.save(project)
         assert type(artifact).load(project, "embedded") == artifact
 
@@ -49,6 +48,24 @@ def test_a_discarded_record_is_gone_and_may_be_discarded_again(project: Project)
     for _ in range(2):
         Image.discard(project, "embedded")
     assert Image.find(project, "embedded") is None
+
+
+def test_a_verification_is_found_by_its_digest_until_it_is_forgotten(project: Project) -> None:
+    assert Verification.of_digest(project, DIGEST) is None
+    told = verification(DIGEST).keep(project)
+    assert Verification.of_digest(project, DIGEST) == told
+    assert Verification.of_digest(project, "sha256:" + "b" * 64) is None
+    assert Verification.find(project, "embedded") is None
+    for _ in range(2):
+        Verification.forget(project, DIGEST)
+    assert Verification.of_digest(project, DIGEST) is None
+
+
+def test_a_verification_that_cannot_be_read_is_none(project: Project) -> None:
+    verification(DIGEST).keep(project)
+    [path] = (project.state / "verified").iterdir()
+    path.write_text("{}")
+    assert Verification.of_digest(project, DIGEST) is None
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

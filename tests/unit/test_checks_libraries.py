@@ -11,13 +11,15 @@ import numpy
 import pytest
 
 from builder import sources
-from builder.artifacts import Operator, Parts
+from builder.artifacts import Operator
 from builder.catalogue import story
 from builder.checks import libraries
 from builder.checks.libraries import Runtime
 from builder.elf import Demand, Library, Symbol
 from builder.findings import Finding, Place
 from builder.project import Project, Target
+
+from .records import parts
 
 REAL = min(Path(numpy.__file__).parent.rglob("*.so"), key=lambda path: path.stat().st_size)
 PLACE = Place(".builder/t/parts/models/liba.so")
@@ -236,25 +238,11 @@ def test_a_library_that_ends_the_process(tmp_path: Path, stage: Stage, words: st
     assert said in findings[0].what + findings[0].detail[0]
 
 
-def parts(project: Project, **changes: Any) -> Parts:
-    told = {
-        "target": "embedded",
-        "triton_version": "24.10",
-        "dali_version": "1.53.0",
-        "glibc": "2.36",
-        "glibcxx": "3.4.30",
-        "plugins": (),
-        "plugin_sources": sources.digest(project.plugin_folder),
-        "built_as": {},
-    }
-    return Parts.model_validate(told | changes)
-
-
 def test_the_runtime_is_that_of_the_last_build_or_what_is_known_of_the_base(project: Project) -> None:
     target = Target(triton_image="embedded")
     assert libraries.runtime_of(target, None) == Runtime("1.53.0", "2.36", "3.4.30")
     assert libraries.runtime_of(Target(triton_image="a/tritonserver:26.06-py3"), None) == Runtime("2.1.1")
-    assert libraries.runtime_of(target, parts(project)) == Runtime("1.53.0", "2.36", "3.4.30")
+    assert libraries.runtime_of(target, parts()) == Runtime("1.53.0", "2.36", "3.4.30")
     newer = Target(triton_image="a/b:c", dali="2.1.1", platform="linux/arm64")
     assert libraries.runtime_of(newer, None) == Runtime("2.1.1", machine="aarch64")
 
@@ -266,7 +254,7 @@ def test_files_are_those_of_the_models_and_of_a_build_that_still_counts(project:
     (built / "libbuilt.so").touch()
     (built / "libgiven.so").touch()
     (project.repository_folder / "libgiven.so").touch()
-    record = parts(project)
+    record = parts(plugin_sources=sources.digest(project.plugin_folder))
     assert libraries.files(project, "embedded", record) == {
         "/models/libbuilt.so": built / "libbuilt.so",
         "/models/libgiven.so": project.repository_folder / "libgiven.so",

@@ -19,7 +19,7 @@ from builder.errors import BuilderError, NoImage, ServerDied
 from builder.steps import smoke
 
 from .conftest import Run, document
-from .records import verification
+from .records import image, parts, verification
 
 EXAMPLE = Path(__file__).resolve().parents[2]
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands if command.callback]
@@ -153,6 +153,7 @@ def test_arguments_that_do_not_go_together_are_refused(run: Run, example: Path, 
 
 def test_an_image_that_was_not_verified_is_not_pushed(run: Run, example: Path) -> None:
     saved_image(example)
+    parts().save(project.load(example))
     status, out, _ = run("push", "-C", str(example), "--json")
     assert (status, document(out)["error"]["code"]) == (6, "not-verified")
 
@@ -198,15 +199,14 @@ def test_a_signal_interrupts_and_its_handlers_are_put_back(run: Run, monkeypatch
 
 
 def saved_image(example: Path) -> Image:
-    image = Image(target="embedded", reference="mydali:embedded", digest=DIGEST, bytes=1, layers=(), seconds=1)
-    return image.save(project.load(example))
+    return image(DIGEST).save(project.load(example))
 
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch, example: Path) -> Path:
     """A project whose image passed, and an engine that has no container."""
     saved_image(example)
-    verification(DIGEST).save(project.load(example))
+    verification(DIGEST).save(project.load(example)).keep(project.load(example))
 
     class NoContainers:
         def list(self, **_: object) -> list[object]:
@@ -226,6 +226,7 @@ def test_a_failed_verification_says_so_in_its_document_and_vouches_for_nothing(
     assert (status, result["passed"], result["images"]) == (5, False, [])
     assert result["error"]["code"] == "server-died"
     assert Verification.find(project.load(verified), "embedded") is None
+    assert Verification.of_digest(project.load(verified), DIGEST) is None
 
 
 @pytest.mark.parametrize(
@@ -237,6 +238,7 @@ def test_a_verification_that_could_not_be_made_takes_nothing_back(
     monkeypatch.setattr(smoke, "run", raising(error))
     assert run("smoke", "-C", str(verified))[0] == status
     assert Verification.find(project.load(verified), "embedded") is not None
+    assert Verification.of_digest(project.load(verified), DIGEST) is not None
 
 
 def test_an_engine_that_stops_in_the_middle_is_no_bug_of_ours(
@@ -245,3 +247,64 @@ def test_an_engine_that_stops_in_the_middle_is_no_bug_of_ours(
     monkeypatch.setattr(smoke, "run", raising(requests.exceptions.ConnectionError("gone")))
     status, out, _ = run("smoke", "-C", str(verified), "--json")
     assert (status, document(out)["error"]["code"]) == (3, "no-engine")
+
+
+class FakeEngine:
+    """With one image, or one that it can pull."""
+
+    def __init__(self, there: bool) -> None:
+        self.there = there
+        self.pulled: list[str] = []
+
+    def sweep(self) -> None:
+        pass
+
+    def has_image(self, _: str) -> bool:
+        return self.there
+
+    def pull(self, reference: str) -> None:
+        self.pulled.append(reference)
+        self.there = True
+
+    def image(self, _: str) -> dict[str, str]:
+        assert self.there
+        return {"Id": DIGEST}
+
+
+@pytest.mark.parametrize(
+    ("image", "there", "pulled"),
+    [
+        (f"localhost:5000/mydali@{DIGEST}", False, True),
+        (f"localhost:5000/mydali@{DIGEST}", True, False),
+        ("mydali:embedded", True, False),
+    ],
+)
+def test_an_image_of_a_registry_is_pulled_and_its_verification_kept_by_its_digest(
+    run: Run, example: Path, monkeypatch: pytest.MonkeyPatch, image: str, there: bool, pulled: bool
+) -> None:
+    engine = FakeEngine(there)
+    monkeypatch.setattr(Engine, "connect", lambda: engine)
+    monkeypatch.setattr(smoke, "run", lambda _, digest, *__, **___: verification(digest))
+    here = project.load(example)
+    assert run("smoke", image, "-C", str(example))[:2] == (0, f"{DIGEST}\n")
+    assert engine.pulled == ([image] if pulled else [])
+    assert Verification.of_digest(here, DIGEST) == verification(DIGEST)
+    # No target of the project's is proven by it.
+    assert Verification.find(here, "embedded") is None
+
+
+def test_a_tag_is_never_pulled_to_be_proven(run: Run, example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(there=False)
+    monkeypatch.setattr(Engine, "connect", lambda: engine)
+    monkeypatch.setattr(engine, "image", raising(NoImage("gone")))
+    assert run("smoke", "localhost:5000/mydali:1", "-C", str(example))[0] == 3
+    assert engine.pulled == []
+
+
+def test_an_image_that_fails_is_vouched_for_no_more(run: Run, example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = project.load(example)
+    verification(DIGEST).keep(here)
+    monkeypatch.setattr(Engine, "connect", lambda: FakeEngine(there=True))
+    monkeypatch.setattr(smoke, "run", raising(ServerDied("the server stopped")))
+    assert run("smoke", f"localhost:5000/mydali@{DIGEST}", "-C", str(example))[0] == 5
+    assert Verification.of_digest(here, DIGEST) is None

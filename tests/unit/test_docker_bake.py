@@ -20,8 +20,9 @@ from builder.errors import (
     CompileError,
     DiskFull,
     DownloadError,
-    MachineError,
+    LockOutdated,
     NoBase,
+    NoEngine,
     SerializeError,
 )
 from builder.process import Completed
@@ -142,6 +143,13 @@ def broken(console: Console, name: str, error: str, log: str = "") -> BuildProgr
         (WHEELS, EXIT_1, "ERROR: No matching distribution found for cmake==3.25\n", DownloadError, "cmake==3.25"),
         (WHEELS, EXIT_1, "Could not fetch URL https://i.example/: SSLError\n", DownloadError, "SSLError"),
         (WHEELS, EXIT_1, "E: Failed to fetch http://d.example/x.deb\n", DownloadError, "x.deb"),
+        (
+            WHEELS,
+            EXIT_1,
+            "lock: error: libc6=2.36-9+deb12u11\n",
+            LockOutdated,
+            "libc6=2.36-9+deb12u11",
+        ),
         (WHEELS, EXIT_1, "Temporary failure resolving 'd.example'\n", DownloadError, "d.example"),
         (
             WHEELS,
@@ -174,7 +182,12 @@ def test_a_broken_step_is_told_by_what_went_wrong(
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("ERROR: Cannot connect to the Docker daemon at unix:///x.sock. Is the docker daemon running?", MachineError),
+        ("ERROR: Cannot connect to the Docker daemon at unix:///x.sock. Is the docker daemon running?", NoEngine),
+        (
+            "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF",
+            NoEngine,
+        ),
+        ("ERROR: failed to solve: Unavailable: error reading from server: EOF", NoEngine),
         ("ERROR: failed to prepare x: no space left on device", DiskFull),
         ("ERROR: failed to parse image.bake.json", BuildError),
     ],

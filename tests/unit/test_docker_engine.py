@@ -27,6 +27,7 @@ from builder.errors import (
     DiskFull,
     EngineTooOld,
     MachineError,
+    NoBase,
     NoBuildx,
     NoCompose,
     NoEngine,
@@ -295,3 +296,83 @@ def test_buildx_knows_the_engine_by_its_context(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DOCKER_HOST", "unix:///x.sock")
     monkeypatch.setattr(module, "_context", lambda: SimpleNamespace(Name="far"))
     assert engine_builder() == "default"
+
+
+@pytest.mark.parametrize(
+    ("status", "keeps"),
+    [
+        ([["driver-type", "io.containerd.snapshotter.v1"]], True),
+        ([["Backing Filesystem", "extfs"], ["Supports d_type", "true"]], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_an_image_store_with_manifests_is_told_from_the_older_one(status: Any, keeps: bool) -> None:
+    client: Any = SimpleNamespace(info=lambda: {"DriverStatus": status})
+    assert Engine(client).keeps_manifests is keeps
+
+
+def loading(*events: dict[str, str]) -> Any:
+    taken: list[bytes] = []
+
+    def load_image(archive: Any) -> Any:
+        taken.extend(archive)
+        return iter(events)
+
+    return SimpleNamespace(api=SimpleNamespace(load_image=load_image), taken=taken)
+
+
+def test_an_archive_is_loaded_as_it_comes() -> None:
+    client = loading({"stream": "Loaded image: x"})
+    Engine(client).load((each for each in (b"a", b"b")), "x")
+    assert client.taken == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [("no space left on device", DiskFull), ("content digest sha256:1: not found", MachineError)]
+)
+def test_an_archive_that_the_engine_does_not_take_is_told(said: str, expected: type[BuilderError]) -> None:
+    with pytest.raises(expected) as failure:
+        Engine(loading({"status": "Loading layer"}, {"error": said})).load([b"a"], "mydali:embedded")
+    assert (type(failure.value), failure.value.where) == (expected, "mydali:embedded")
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("reference", "asked"),
+    [
+        ("debian:12-slim", ("docker.io/library/debian", "12-slim")),
+        ("debian", ("docker.io/library/debian", "latest")),
+        (f"localhost:5000/x@{DIGEST}", ("localhost:5000/x", DIGEST)),
+        (f"localhost:5000/x:1@{DIGEST}", ("localhost:5000/x", DIGEST)),
+    ],
+)
+def test_one_image_is_pulled_and_no_other_tag(reference: str, asked: tuple[str, str]) -> None:
+    pulls: list[Any] = []
+    images = SimpleNamespace(pull=lambda *given, platform: pulls.append((given, platform)))
+    client: Any = SimpleNamespace(images=images)
+    Engine(client).pull(reference)
+    Engine(client).pull(reference, "linux/arm64")
+    assert pulls == [(asked, None), (asked, "linux/arm64")]
+
+
+@pytest.mark.parametrize(
+    "error", [docker.errors.ImageNotFound("no such image"), requests.exceptions.ConnectionError("gone")]
+)
+def test_an_image_that_cannot_be_pulled_is_told(error: Exception) -> None:
+    def pull(*_: object, **__: object) -> None:
+        raise error
+
+    client: Any = SimpleNamespace(images=SimpleNamespace(pull=pull))
+    with pytest.raises(NoBase, match="cannot be pulled"):
+        Engine(client).pull("debian:12")
+
+
+def test_an_image_gets_another_name() -> None:
+    tags: list[Any] = []
+    client: Any = SimpleNamespace(api=SimpleNamespace(tag=lambda *given, force: tags.append((*given, force))))
+    Engine(client).tag(DIGEST, "localhost:5000/x:1")
+    Engine(client).tag(DIGEST, "localhost:5000/x")
+    assert tags == [(DIGEST, "localhost:5000/x", tag, True) for tag in ("1", "latest")]

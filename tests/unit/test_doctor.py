@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from builder import access, doctor, gpu
-from builder.access import Registry, credentials
+from builder import doctor, gpu
 from builder.doctor import Result, State, examine
 from builder.errors import MachineError, NoRegistry, ProjectMissing, RegistryReadOnly, Unauthorized
 from builder.process import Completed
 from builder.project import load
 from builder.reference import Reference
+from builder.registry import Registry, connection, credentials
 
 from . import records
 
@@ -270,7 +270,7 @@ UPLOADS, TAGS = "/v2/team/x/blobs/uploads/", "/v2/team/x/tags/list"
 
 
 def connected(host: str) -> Registry:
-    return Registry.connect(Reference.parse(f"{host}/team/x"))
+    return Registry.connect(Reference.parse(f"{host}/team/x"), patience=0)
 
 
 def test_an_upload_is_begun_and_taken_back(nothing: Path, serve: Any) -> None:
@@ -351,11 +351,11 @@ def test_without_a_configuration_nobody_is_logged_in(nothing: Path) -> None:
 
 
 def test_the_engine_s_own_certificates_for_a_registry_are_used(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_CERTIFICATES", nothing)
-    assert access._bundle("example.com") == ""
+    monkeypatch.setattr(connection, "_CERTIFICATES", nothing)
+    assert connection._bundle("example.com") == ""
     (nothing / "example.com").mkdir()
     (nothing / "example.com" / "ca.crt").touch()
-    assert access._bundle("example.com") == str(nothing / "example.com" / "ca.crt")
+    assert connection._bundle("example.com") == str(nothing / "example.com" / "ca.crt")
 
 
 def _log_in(folder: Path, host: str, user: str, password: str) -> None:

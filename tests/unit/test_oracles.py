@@ -46,6 +46,19 @@ def numbers(count: int, size: int = 4) -> Array:
 # --- signature and identity ---
 
 
+@pytest.mark.parametrize(
+    ("oracle", "file"),
+    [
+        ("identity", ""),
+        ("signature", ""),
+        ("tests/golden.npz", "tests/golden.npz"),
+        ("tests/oracles.py:decode", "tests/oracles.py"),
+    ],
+)
+def test_an_oracle_of_the_project_is_in_a_file(oracle: str, file: str) -> None:
+    assert oracles.file_of(told(oracle)) == file
+
+
 def test_a_signature_knows_no_value(tmp_path: Path) -> None:
     oracle = oracles.load(tmp_path, told("signature"))
     questions = oracle.ask(BYTES, 1)

@@ -101,7 +101,7 @@ def test_an_installed_program_starts_and_plans_a_project(installed: Path, tmp_pa
     shipped = installed / "builder" / "shipped"
     assert planned["targets"][0]["dockerfile"] == str(shipped / "Dockerfile")
     target = planned["bake"]["parts"]["target"]["embedded"]
-    assert target["contexts"] == {"package": str(shipped)}
+    assert target["contexts"]["package"] == str(shipped)
     assert [each["code"] for each in json.loads(builder(installed, tmp_path, "explain", "--json"))["codes"]]
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from builder.sources import digest
+from builder.sources import digest, files, of_file
 
 
 @pytest.fixture
@@ -71,3 +72,13 @@ def test_bytes_belong_to_their_file(folder: Path) -> None:
 def test_a_folder_that_is_not_there_is_as_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert digest(tmp_path / "nowhere") == digest(tmp_path / "empty")
+
+
+def test_files_are_told_by_their_names_in_the_folder(folder: Path) -> None:
+    cache(folder)
+    sha256 = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("CMakeLists.txt", "inner/a.cc")
+    }
+    assert files(folder) == sha256
+    assert of_file(folder / "inner" / "a.cc") == sha256["inner/a.cc"]
+    assert files(folder / "nowhere") == {}

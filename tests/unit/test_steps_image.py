@@ -1,42 +1,68 @@
+"""Images, put together of a base and of layers that BuildKit's place is taken for."""
+
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import docker.errors
 import pytest
 from rich.console import Console
 
-from builder.artifacts import Image
+from builder import record
+from builder.artifacts import Image, Parts
 from builder.docker.engine import Engine
 from builder.errors import BuildError, MachineError
+from builder.oci import BaseImage, Layout
 from builder.project import Project
-from builder.recipe import Base
+from builder.recipe import Base, Bases
+from builder.reference import Digest
+from builder.registry.content import digest_of
 from builder.revision import Revision
 from builder.steps import image
 
+from . import test_oci
 from .records import parts, plugin
 
-MANIFEST, CONFIG, LAYER = ("sha256:" + digit * 64 for digit in "abc")
+MANIFEST, CONFIG, LAYER, BASE_DIGEST = ("sha256:" + digit * 64 for digit in "abcd")
 # Of an empty tar file: what BuildKit makes of `RUN true`.
 EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 METADATA = {"containerimage.digest": MANIFEST, "containerimage.config.digest": CONFIG}
+BASE = "triton-dali-builder/embedded:1.53.0-0123456789ab"
+MADE = {"embedded": parts(plugin()).model_copy(update={"base": BASE, "base_digest": BASE_DIGEST})}
+BASES = {"embedded": Bases(debian=Base("debian:12", Digest("sha256:" + "e" * 64)))}
+HERE = Revision("", 0, "")
 
 
 class FakeClient:
-    """The SDK's client of an engine that has `images`, all alike."""
+    """The SDK's client of an engine that has `images`, all alike, and takes archives; `older` is its image store."""
 
-    def __init__(self, *images: str, history: tuple[int, ...] = (), layers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *images: str, history: tuple[int, ...] = (), layers: tuple[str, ...] = (), older: bool = False
+    ) -> None:
         self.api = self
-        self.there = images
+        self.there = set(images)
         self.sizes = history
         self.layers = list(layers)
         self.tags: list[tuple[str, str, str]] = []
+        self.loaded: list[dict[str, bytes]] = []
+        self.older = older
+
+    def info(self) -> dict[str, Any]:
+        driver = [["Backing Filesystem", "extfs"]] if self.older else [["driver-type", "io.containerd.snapshotter.v1"]]
+        return {"DriverStatus": driver}
+
+    def version(self) -> dict[str, str]:
+        return {"Version": "26.1.5"}
 
     def inspect_image(self, name: str) -> dict[str, Any]:
         if name not in self.there:
             raise docker.errors.ImageNotFound(name)
-        return {"Id": name, "Size": 7, "RootFS": {"Layers": self.layers}}
+        return {"Id": name, "Size": 7, "RootFS": {"Layers": self.layers}, "Config": {"Labels": {"a": "b"}}}
 
     def history(self, _name: str) -> list[dict[str, int]]:
         return [{"Size": size} for size in self.sizes]
@@ -44,10 +70,56 @@ class FakeClient:
     def tag(self, name: str, repository: str, tag: str, **_: object) -> None:
         self.tags.append((name, repository, tag))
 
+    def load_image(self, archive: Iterable[bytes]) -> list[dict[str, str]]:
+        with tarfile.open(fileobj=io.BytesIO(b"".join(archive)), mode="r:") as opened:
+            found = {each.name: opened.extractfile(each).read() for each in opened}  # type: ignore[union-attr]
+        self.loaded.append(found)
+        if "manifest.json" in found:
+            self.there.update(json.loads(found["manifest.json"])[0]["RepoTags"])
+        else:
+            self.there.add(json.loads(found["index.json"])["manifests"][0]["digest"])
+        return []
+
+
+class Bake:
+    """In place of `bake`: leaves the layers that a definition asks for, on the husk that it names."""
+
+    def __init__(self) -> None:
+        self.layers: tuple[bytes, ...] = (b"ours",)
+        self.asked: dict[str, Mapping[str, Any]] = {}
+
+    def __call__(self, targets: Mapping[str, Mapping[str, Any]], **_: object) -> dict[str, dict[str, str]]:
+        self.asked = dict(targets)
+        for target in targets.values():
+            [output] = target["output"]
+            if output.startswith("type=oci,"):
+                folder = dict(each.partition("=")[::2] for each in output.split(","))["dest"]
+                assert not Path(folder).exists()
+                test_oci.built(Path(folder), *self.layers)
+        return dict.fromkeys(targets, METADATA)
+
+
+@pytest.fixture
+def bake(monkeypatch: pytest.MonkeyPatch) -> Bake:
+    """With a base whose manifest and configuration can be read."""
+
+    def described(_state: Path, _engine: Engine, name: str, digest: Digest, platform: str) -> BaseImage:
+        assert (name, str(digest), platform) == (BASE, BASE_DIGEST, "linux/amd64")
+        return test_oci.base()
+
+    monkeypatch.setattr(image.base_images, "described", described)
+    monkeypatch.setattr(image, "bake", made := Bake())
+    return made
+
 
 def engine(client: FakeClient) -> Engine:
     sdk: Any = client
     return Engine(sdk)
+
+
+def run(project: Project, client: FakeClient, console: Console, made: Mapping[str, Parts] | None = None) -> Image:
+    [built] = image.run(project, engine(client), made or MADE, BASES, HERE, console, began=0)
+    return built
 
 
 @pytest.mark.parametrize(
@@ -81,7 +153,7 @@ def test_an_image_that_another_builder_kept_is_told(metadata: Mapping[str, str])
 )
 def test_layers_have_the_sizes_of_the_history(history: tuple[int, ...], sizes: list[int]) -> None:
     client = FakeClient(MANIFEST, history=history, layers=(LAYER,) * 3)
-    named = image._name(engine(client), MANIFEST, "mydali:embedded", "embedded", 1.234)
+    named = image.named(engine(client), MANIFEST, "mydali:embedded", MADE["embedded"], 1.234)
     assert [layer.bytes for layer in named.layers] == sizes
     assert (named.reference, named.digest, named.bytes, named.seconds) == ("mydali:embedded", MANIFEST, 7, 1.23)
     assert client.tags == [(MANIFEST, "mydali", "embedded")]
@@ -89,30 +161,127 @@ def test_layers_have_the_sizes_of_the_history(history: tuple[int, ...], sizes: l
 
 def test_a_layer_without_files_takes_no_other_s_size() -> None:
     client = FakeClient(MANIFEST, history=(0, 30, 0, 10), layers=(LAYER, EMPTY_LAYER, LAYER))
-    named = image._name(engine(client), MANIFEST, "mydali:embedded", "embedded", 1)
+    named = image.named(engine(client), MANIFEST, "mydali:embedded", MADE["embedded"], 1)
     assert [layer.bytes for layer in named.layers] == [10, 0, 30]
 
 
-def test_an_image_is_named_once_it_was_built(
-    project: Project, console: Console, monkeypatch: pytest.MonkeyPatch
+LAYERS = (*("sha256:" + digit * 64 for digit in "12"), test_oci.sha256(b"unpackedours"))
+
+
+def test_own_layers_are_put_on_the_base_and_brought_to_the_engine(
+    project: Project, console: Console, bake: Bake
 ) -> None:
-    monkeypatch.setattr(image, "bake", lambda targets, **_: dict.fromkeys(targets, METADATA))
-    client = FakeClient(MANIFEST)
-    made, bases = {"embedded": parts(plugin())}, {"embedded": Base("debian:12", None)}
-    built = image.run(project, engine(client), made, bases, Revision("", 0, ""), console, began=0)
-    assert built == [Image.find(project, "embedded")]
-    assert client.tags == [(MANIFEST, "mydali", "embedded")]
+    client = FakeClient(BASE, history=(30, 20, 10), layers=LAYERS)
+    built = run(project, client, console)
+    layout = Layout(Image.layout(project, "embedded"))
+    assert built.digest == str(layout.digest)
+    assert [layer["digest"] for layer in layout.manifest["layers"]][:2] == ["sha256:" + d * 64 for d in "ab"]
+    husk, archive = client.loaded
+    assert json.loads(husk["manifest.json"])[0]["Layers"] == []
+    [entry] = json.loads(archive["index.json"])["manifests"]
+    assert entry["digest"] == built.digest
+    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/mydali:embedded"
+    # The base's layers stay where they are.
+    assert sorted(name for name in archive if name.startswith("blobs/")) == sorted(
+        f"blobs/sha256/{path.name}"
+        for path in (layout.folder / "blobs" / "sha256").iterdir()
+        if path.name in {str(each).removeprefix("sha256:") for each in used(layout)}
+    )
+    assert client.tags == [(built.digest, "mydali", "embedded")]
+    assert (built.base, built.base_digest, built.in_engine) == (BASE, BASE_DIGEST, True)
+    assert (built.labels, built.engine, built.bytes) == ({"a": "b"}, "26.1.5", 7)
+    assert [(layer.digest, layer.bytes) for layer in built.layers] == list(zip(LAYERS, (10, 20, 30), strict=True))
+    assert Image.find(project, "embedded") == built
 
 
+def used(layout: Layout) -> list[str]:
+    """The blobs of the image that the layout has."""
+    manifest = layout.manifest
+    found = [str(layout.digest), manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+    return [digest for digest in found if layout.holds(digest)]
+
+
+def test_a_build_asks_for_layers_on_a_husk_with_the_labels_of_a_record(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    client = FakeClient(BASE)
+    run(project, client, console)
+    asked = bake.asked["embedded"]
+    [name] = client.loaded[0] and json.loads(client.loaded[0]["manifest.json"])[0]["RepoTags"]
+    assert asked["args"]["SERVED_ON"] == name
+    assert json.loads(client.loaded[0]["config.json"]) == test_oci.base().husk
+    assert asked["labels"] == record.labels(project, MADE["embedded"], BASES["embedded"], HERE)
+    assert record.LABEL in asked["labels"]
+
+
+def test_the_same_layers_on_the_same_base_are_the_same_image_and_are_brought_once(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    client = FakeClient(BASE)
+    first = run(project, client, console)
+    second = run(project, client, console)
+    assert (first.digest, len(client.loaded)) == (second.digest, 2)
+    bake.layers = (b"others",)
+    third = run(project, client, console)
+    assert third.digest != first.digest
+    assert len(client.loaded) == 3  # the husk is there
+
+
+def test_an_image_whose_base_is_elsewhere_is_made_without_the_engine(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    client = FakeClient()
+    built = run(project, client, console)
+    layout = Layout(Image.layout(project, "embedded"))
+    assert (built.in_engine, built.digest) == (False, str(layout.digest))
+    assert ["manifest.json" in each for each in client.loaded] == [True]  # the husk alone
+    assert client.tags == []
+    assert built.labels == test_oci.LABELS
+    # Its own layers, as they are compressed.
+    assert built.bytes == len(b"ours")
+    assert [(layer.digest, layer.bytes) for layer in built.layers] == list(zip(LAYERS, (10, 20, 4), strict=True))
+    assert Image.find(project, "embedded") == built
+
+
+def test_the_older_image_store_makes_the_whole_image(project: Project, console: Console, bake: Bake) -> None:
+    # Its embedded base is no image of its own.
+    client = FakeClient(CONFIG, older=True)
+    built = run(project, client, console)
+    assert (built.digest, built.in_engine) == (CONFIG, True)
+    assert client.tags == [(CONFIG, "mydali", "embedded")]
+    assert client.loaded == []
+    assert "SERVED_ON" not in bake.asked["embedded"]["args"]
+    assert bake.asked["embedded"]["labels"] == record.labels(project, MADE["embedded"], BASES["embedded"], HERE)
+    assert Image.find(project, "embedded") == built
+
+
+def test_the_older_image_store_wants_the_base_here(project: Project, console: Console, bake: Bake) -> None:
+    ngc = "nvcr.io/nvidia/tritonserver:26.06-py3"
+    made = {"ngc": MADE["embedded"].model_copy(update={"target": "ngc", "base": ngc})}
+    bases = {"ngc": Bases(Base(ngc, Digest(BASE_DIGEST)))}
+    with pytest.raises(MachineError, match="'ngc' is not here") as failure:
+        image.run(project, engine(FakeClient(CONFIG, older=True)), made, bases, HERE, console, began=0)
+    assert (failure.value.where, bake.asked) == (ngc, {})
+    [built] = image.run(project, engine(FakeClient(CONFIG, ngc, older=True)), made, bases, HERE, console, began=0)
+    assert built.base == ngc
+
+
+@pytest.mark.parametrize("older", [True, False])
 def test_an_image_that_was_not_built_leaves_the_earlier_one_its_name(
-    project: Project, console: Console, monkeypatch: pytest.MonkeyPatch
+    project: Project, console: Console, bake: Bake, monkeypatch: pytest.MonkeyPatch, older: bool
 ) -> None:
-    def bake(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise BuildError("a stage failed")
 
-    monkeypatch.setattr(image, "bake", bake)
-    client = FakeClient(MANIFEST)
-    made, bases = {"embedded": parts(plugin())}, {"embedded": Base("debian:12", None)}
+    client = FakeClient(BASE, CONFIG, older=older)
+    earlier, tags = run(project, client, console), list(client.tags)
+    monkeypatch.setattr(image, "bake", fail)
     with pytest.raises(BuildError):
-        image.run(project, engine(client), made, bases, Revision("", 0, ""), console, began=0)
-    assert (client.tags, Image.find(project, "embedded")) == ([], None)
+        run(project, client, console)
+    assert (client.tags, Image.find(project, "embedded")) == (tags, earlier)
+    assert older or str(Layout(Image.layout(project, "embedded")).digest) == earlier.digest
+
+
+def test_a_manifest_s_digest_is_of_its_bytes(project: Project, console: Console, bake: Bake) -> None:
+    built = run(project, FakeClient(BASE), console)
+    assert str(digest_of(Layout(Image.layout(project, "embedded")).content)) == built.digest

@@ -9,16 +9,22 @@ import pytest
 import tree_sitter_toml
 from rich.console import Console
 
-from builder import elf, sources
+from builder import elf, recipe, sources
 from builder.artifacts import Parts
 from builder.elf import BadLibrary
 from builder.errors import CompileError
+from builder.lock import LockedTarget
 from builder.project import Project
-from builder.recipe import Base
+from builder.recipe import Base, Bases
+from builder.reference import Digest
 from builder.steps import parts
 
 FIRST = ["libcustomcopy.so", "mydali"]
-BASES = {"embedded": Base("debian:12", None)}
+BASES = {"embedded": Bases(debian=Base("debian:12", None))}
+UNLOCKED = {"embedded": None}
+BASE = "sha256:" + "b" * 64
+LOCKED = LockedTarget(wheels={}, debian={"g++-12": "12.2.0-14+deb12u1", "libc6": "2.36-9+deb12u10"})
+TOOLCHAIN = {"debian": [{"name": name, "version": version} for name, version in LOCKED.debian.items()]}
 LIBRARY = Path(tree_sitter_toml._binding.__file__)  # any small one
 TOLD = {
     "path": "/models/libcustomcopy.so",
@@ -36,10 +42,15 @@ class Bake:
         self.files = files
         self.library = LIBRARY.read_bytes()
         self.failure: Exception | None = None
+        self.asked: dict[str, Mapping[str, Any]] = {}
 
-    def __call__(self, targets: Mapping[str, Mapping[str, Any]], **_: object) -> None:
+    def __call__(self, targets: Mapping[str, Mapping[str, Any]], **_: object) -> dict[str, dict[str, str]]:
+        self.asked = dict(targets)
         for target in targets.values():
-            folder = Path(target["output"][0].removeprefix("type=local,dest="))
+            [output] = target["output"]
+            if not output.startswith("type=local,"):
+                continue
+            folder = Path(output.removeprefix("type=local,dest="))
             assert not folder.exists()
             for name, content in self.files.items():
                 path = folder / "models" / name / "1" / "model.dali"
@@ -49,8 +60,10 @@ class Bake:
             library.parent.mkdir(parents=True, exist_ok=True)
             library.write_bytes(self.library)
             (folder / "facts.json").write_text(json.dumps({**FACTS, "plugins": [TOLD]}))
+            (folder / "toolchain.json").write_text(json.dumps(TOOLCHAIN))
         if self.failure:
             raise self.failure
+        return {name: {"containerimage.digest": BASE} for name in targets if name.endswith("_base")}
 
 
 @pytest.fixture
@@ -64,7 +77,7 @@ def kept(project: Project) -> list[str]:
 
 
 def test_parts_are_what_the_files_say(project: Project, console: Console, bake: Bake) -> None:
-    [made] = parts.run(project, BASES, console)
+    [made] = parts.run(project, BASES, UNLOCKED, console)
     assert (made.target, made.triton_version, made.dali_version) == ("embedded", "24.10", "1.53.0")
     assert (made.glibc, made.glibcxx) == ("2.36", "3.4.30")
     [plugin] = made.plugins
@@ -73,7 +86,7 @@ def test_parts_are_what_the_files_say(project: Project, console: Console, bake: 
 
 
 def test_what_a_library_needs_is_read_from_its_file(project: Project, console: Console, bake: Bake) -> None:
-    [made] = parts.run(project, BASES, console)
+    [made] = parts.run(project, BASES, UNLOCKED, console)
     [plugin] = made.plugins
     assert plugin.demands == elf.read(LIBRARY).demands
     assert (plugin.demands["GLIBC"] >= "2", plugin.architectures) == (True, ())
@@ -82,17 +95,18 @@ def test_what_a_library_needs_is_read_from_its_file(project: Project, console: C
 def test_the_sources_of_plugins_are_recorded(project: Project, console: Console, bake: Bake) -> None:
     project.plugin_folder.mkdir()
     (project.plugin_folder / "CMakeLists.txt").write_text("project(x)\n")
-    [made] = parts.run(project, BASES, console)
+    [made] = parts.run(project, BASES, UNLOCKED, console)
     assert made.plugin_sources == sources.digest(project.plugin_folder)
+    assert made.plugin_files == sources.files(project.plugin_folder)
 
 
 def test_parts_are_on_trial_until_they_are_kept(project: Project, console: Console, bake: Bake) -> None:
-    [first] = parts.run(project, BASES, console)
+    [first] = parts.run(project, BASES, UNLOCKED, console)
     assert (kept(project), Parts.find(project, "embedded")) == ([], None)
     parts.keep(project, first)
     assert (kept(project), Parts.find(project, "embedded")) == (FIRST, first)
     bake.files = {"other": b"pipeline"}
-    [second] = parts.run(project, BASES, console)
+    [second] = parts.run(project, BASES, UNLOCKED, console)
     assert (kept(project), Parts.find(project, "embedded")) == (FIRST, first)
     parts.keep(project, second)
     assert (kept(project), Parts.find(project, "embedded")) == (["libcustomcopy.so", "other"], second)
@@ -101,9 +115,9 @@ def test_parts_are_on_trial_until_they_are_kept(project: Project, console: Conso
 def test_what_a_failed_build_leaves_is_no_part_of_the_next(project: Project, console: Console, bake: Bake) -> None:
     bake.files, bake.failure = {"stale": b"pipeline"}, CompileError("the plugin does not compile")
     with pytest.raises(CompileError):
-        parts.run(project, BASES, console)
+        parts.run(project, BASES, UNLOCKED, console)
     bake.files, bake.failure = {"mydali": b"pipeline"}, None
-    [made] = parts.run(project, BASES, console)
+    [made] = parts.run(project, BASES, UNLOCKED, console)
     parts.keep(project, made)
     assert kept(project) == ["libcustomcopy.so", "mydali"]
 
@@ -111,4 +125,47 @@ def test_what_a_failed_build_leaves_is_no_part_of_the_next(project: Project, con
 def test_a_library_that_is_none_is_refused(project: Project, console: Console, bake: Bake) -> None:
     bake.library = b"no ELF"
     with pytest.raises(BadLibrary, match="not an ELF file"):
-        parts.run(project, BASES, console)
+        parts.run(project, BASES, UNLOCKED, console)
+
+
+def test_the_embedded_base_becomes_an_image_that_layers_are_put_on(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    [made] = parts.run(project, BASES, UNLOCKED, console)
+    assert set(bake.asked) == {"embedded", "embedded_base"}
+    assert bake.asked["embedded_base"]["target"] == "embedded"
+    assert made.base == recipe.embedded_name(project, "embedded", BASES["embedded"])
+    assert made.base_digest == BASE
+
+
+def test_where_no_layers_are_put_on_it_the_embedded_base_is_no_image(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    [made] = parts.run(project, BASES, UNLOCKED, console, with_base=False)
+    assert (set(bake.asked), made.base_digest) == ({"embedded"}, "")
+
+
+def test_a_base_of_somebody_else_s_is_the_one_that_layers_are_put_on(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    bases = {"ngc": Bases(Base("nvcr.io/x/y:1", Digest(BASE)))}
+    [made] = parts.run(project, bases, {"ngc": None}, console)
+    assert set(bake.asked) == {"ngc"}
+    assert (made.base, made.base_digest) == ("nvcr.io/x/y:1", BASE)
+
+
+def test_a_build_is_held_to_the_packages_of_its_lock(project: Project, console: Console, bake: Bake) -> None:
+    folder = recipe.lock_folder(project, "embedded")
+    [made] = parts.run(project, BASES, {"embedded": LOCKED}, console)
+    assert (folder / "debian").read_text() == "g++-12=12.2.0-14+deb12u1\nlibc6=2.36-9+deb12u10\n"
+    assert {target["contexts"]["lock"] for target in bake.asked.values()} == {str(folder)}
+    # The base of one lock is not that of another, or of none.
+    held = made.base
+    [free] = parts.run(project, BASES, UNLOCKED, console)
+    assert list(folder.iterdir()) == []
+    assert free.base != held
+
+
+def test_what_the_build_found_of_debian_s_packages_is_recorded(project: Project, console: Console, bake: Bake) -> None:
+    [made] = parts.run(project, BASES, UNLOCKED, console)
+    assert made.packages == LOCKED.debian

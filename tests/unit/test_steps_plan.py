@@ -4,13 +4,13 @@ import pytest
 
 from builder import package, sources
 from builder.project import Project
-from builder.recipe import Base
+from builder.recipe import Base, Bases
 from builder.steps import plan
 
 from .records import parts, plugin
 
-BASE = Base("debian:12", None)
-BASES = {"embedded": BASE, "ngc": Base("nvcr.io/nvidia/tritonserver:26.06-py3", None)}
+EMBEDDED = Bases(debian=Base("debian:12", None))
+BASES = {"embedded": EMBEDDED, "ngc": Bases(Base("nvcr.io/nvidia/tritonserver:26.06-py3", None))}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_an_image_is_not_told_before_its_plugins_are_known(project: Project) -> 
 
 
 def test_a_target_that_was_built_is_told_whole(built: Project) -> None:
-    assert plan.target(built, "embedded", built.targets["embedded"], BASE) == {
+    assert plan.target(built, "embedded", built.targets["embedded"], EMBEDDED) == {
         "target": "embedded",
         "image": "mydali:embedded",
         "pushed_as": ["localhost:5000/mydali:latest"],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from builder import triton, workload
+from builder import __version__, triton, workload
+from builder.artifacts import NegativeControl, Verification
 from builder.errors import (
     BuilderError,
     GoldenInvalid,
@@ -188,6 +190,9 @@ class FakeServer:
     def log(self) -> list[str]:
         return self.lines
 
+    def whole_log(self) -> bytes:
+        return "".join(f"{line}\n" for line in self.lines).encode()
+
 
 def judge(*lines: str) -> Any:
     server: Any = FakeServer("I1122 1 model_lifecycle.cc:472] loading: mydali:1", *lines, "error: creating server")
@@ -229,7 +234,7 @@ def test_a_server_that_fails_for_another_reason_proves_nothing(lines: tuple[str,
 def host(serving: Callable[..., Any], *plugins: str) -> Any:
     """Serves an image with these plugins in its command."""
     command = [f"--backend-config=dali,plugin_libs={':'.join(plugins)}"] if plugins else []
-    return SimpleNamespace(image=lambda _: {"Config": {"Cmd": command}}, serving=serving)
+    return SimpleNamespace(image=lambda _: {"Config": {"Cmd": command}}, serving=serving, version="")
 
 
 @pytest.mark.parametrize(
@@ -256,6 +261,89 @@ def test_a_request_that_fails_for_want_of_a_server_names_the_server(
     with pytest.raises(expected, match=what) as failure:
         smoke.run(host(serving), "sha256:1", "mydali", "embedded", console, project=project, seed=1)
     assert type(failure.value) is expected
+
+
+class Proven:
+    """A host with one image; `passing` says how it is served."""
+
+    version = "26.1.5"
+    serving: Any
+
+    def __init__(self, described: dict[str, Any]) -> None:
+        self.image = lambda _: described
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A verification whose requests are left out; the lines are the server's log."""
+    lines: list[str] = []
+
+    @contextlib.contextmanager
+    def serving(*_: object, **__: object) -> Iterator[FakeServer]:
+        yield FakeServer(*lines, status=None)
+
+    monkeypatch.setattr(Proven, "serving", staticmethod(serving), raising=False)
+    monkeypatch.setattr(triton, "wait_until_ready", lambda *_, **__: 1.0)
+    monkeypatch.setattr(triton, "models", lambda _: [model()])
+    monkeypatch.setattr(triton, "clients", lambda *_: contextlib.nullcontext(()))
+    monkeypatch.setattr(smoke, "verify", lambda *_, **__: ())
+    control = NegativeControl(applicable=True, passed=True, evidence="x")
+    monkeypatch.setattr(smoke, "_negative_control", lambda *_: control)
+    return lines
+
+
+LABELS = {
+    "triton-dali-builder.target": "ngc",
+    "triton-dali-builder.triton.version": "26.06",
+    "triton-dali-builder.dali.version": "2.1.1",
+}
+
+
+def proven(project: Project, console: Console, target: str = "embedded", labels: Any = LABELS) -> Verification:
+    described = {"Config": {"Labels": labels}}
+    host: Any = Proven(described)
+    return smoke.run(host, "sha256:1", "mydali", target, console, project=project, seed=1)
+
+
+def test_a_verification_tells_what_was_verified_and_by_what(
+    project: Project, console: Console, passing: list[str]
+) -> None:
+    made = proven(project, console)
+    assert made.versions == {"triton": "26.06", "dali": "2.1.1", "builder": __version__, "engine": "26.1.5"}
+    assert (made.target, made.passed, made.seed) == ("embedded", True, 1)
+    # An image of the engine, or of a registry, tells its target itself.
+    assert proven(project, console, target="").target == "ngc"
+    nobody_s = proven(project, console, target="", labels=None)
+    assert (nobody_s.target, nobody_s.versions["dali"]) == ("", "")
+
+
+def test_a_verification_holds_the_digest_of_the_whole_log_and_its_last_lines(
+    project: Project, console: Console, passing: list[str]
+) -> None:
+    passing.extend(str(number) for number in range(100))
+    made = proven(project, console)
+    assert made.server_log == tuple(map(str, range(60, 100)))
+    whole = "".join(f"{number}\n" for number in range(100)).encode()
+    assert made.server_log_sha256 == hashlib.sha256(whole).hexdigest()
+
+
+def test_a_verification_names_the_files_that_said_how_to_verify(
+    project: Project, console: Console, passing: list[str]
+) -> None:
+    files = {"builder.toml": b"x", "tests/golden.npz": b"y", "tests/oracles.py": b"z", "tests/other.py": b"-"}
+    (project.root / "tests").mkdir()
+    for name, content in files.items():
+        (project.root / name).write_bytes(content)
+    models = {
+        "a": Model(oracle="tests/golden.npz"),
+        "b": Model(oracle="tests/oracles.py:decode"),
+        "c": Model(oracle="tests/oracles.py:encode"),
+        "d": Model(oracle="identity"),
+        "e": Model(oracle="tests/gone.npz"),
+    }
+    told = project.model_copy(update={"models": models})
+    del files["tests/other.py"]
+    assert smoke._configuration(told) == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def test_the_server_s_table_is_the_last_to_be_taken_as_evidence() -> None:

@@ -1,0 +1,60 @@
+"""`reproduce`: makes an image again, and tells whether it is the same."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from builder.commands.options import HERE, Directory, Json, Quiet, Verbose, prepare
+
+
+def reproduce(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="An image of the engine, or of a registry.")],
+    project: Directory = HERE,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Build an image again from what it tells of itself, with no cache, and hold the two against each other.
+
+    Settings, base images and versions come from the image; the sources from the project's folder, or from the commit
+    that the image names. Says "identical", or the first file that differs and why. The engine's images, builder.lock
+    and earlier builds stay as they are. Example:
+
+      python -m builder reproduce registry.example.com/team/mydali@sha256:...
+    """
+    import tempfile
+    from pathlib import Path
+
+    from builder.docker.engine import Engine, require_buildx
+    from builder.errors import MachineError
+    from builder.project import PLATFORM
+    from builder.steps import base, image, parts
+    from builder.steps import reproduce as step
+
+    output = prepare(json, quiet, verbose)
+    engine = Engine.connect()
+    require_buildx()
+    if not engine.keeps_manifests:
+        raise MachineError(
+            "the engine's image store keeps no manifests, of which digests are made",
+            where="the Docker engine",
+            remedy='switch the containerd image store on: "features": {"containerd-snapshotter": true} in '
+            "/etc/docker/daemon.json",
+        )
+    with tempfile.TemporaryDirectory(prefix="builder-reproduce-") as folder:
+        found = step.original(engine, Path(folder), reference, PLATFORM)
+        here = step.project_of(found.record, project, Path(folder))
+        name, held = found.record.target, found.record.made_on.lock
+        bases = {name: base.resolve(here, here.targets[name], engine, output.console, held)}
+        [made] = parts.run(here, bases, {name: held}, output.progress, no_cache=True)
+        parts.keep(here, made)
+        revision = step.revision(found.record)
+        image.compose(here, engine, {name: made}, bases, revision, output.progress)
+        step.compare(engine, found, here, made)
+    moved = found.record.compiled is not None
+    what = "its own layers come out the same" if moved else "it comes out the same"
+    output.progress.print(f"identical: {reference}: {what}" + (" (it was rebased since)" if moved else ""))
+    document = {"identical": True, "rebased": moved, "reference": reference, "digest": str(found.digest)}
+    output.result(document, (str(found.digest),))
