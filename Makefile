@@ -5,7 +5,7 @@ ENGINE := python3 setup/engine.py run --
 
 SECONDS_EACH ?= 150
 
-.PHONY: demo test unit lint fuzz bench-backend endurance shell clean help venv
+.PHONY: demo test unit lint fuzz bench-backend gpu-test endurance shell clean help venv
 
 help:
 	@echo "make demo    build the shipped example, verify it, push it, serve it, and ask it"
@@ -13,6 +13,7 @@ help:
 	@echo "make unit    the checks and tests that need no engine"
 	@echo "make fuzz    ten minutes of hostile input for everything that reads files (SECONDS_EACH=150)"
 	@echo "make bench-backend   how fast the embedded backend is, beside Triton's own Python backend"
+	@echo "make gpu-test        the GPU example, packed for a machine with a GPU, and proven here as far as this one has one"
 	@echo "make endurance       ten minutes of requests of all kinds, with 32 clients"
 	@echo "make shell   a shell in which python -m builder and docker work, whatever the machine has"
 	@echo "make clean   remove what was set up and built here, and the engine that was installed for it"
@@ -37,6 +38,9 @@ fuzz: venv
 
 bench-backend: venv
 	$(ENGINE) $(PYTHON) -m bench.backend $(BENCH)
+
+gpu-test: venv
+	$(ENGINE) $(PYTHON) -m bench.gpu $(GPU_TEST)
 
 endurance: venv
 	ENDURANCE_SECONDS=600 $(ENGINE) $(PYTHON) -m pytest -q tests/integration/test_endurance.py

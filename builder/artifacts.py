@@ -86,6 +86,8 @@ class Plugin(BaseModel):
     """The highest version that its symbols need of each family, such as {"DALI": "1.53.0", "GLIBC": "2.34"}."""
     architectures: tuple[str, ...]
     """What its GPU code is for, as nvcc names it: sm_90 is machine code, compute_120 is PTX. Empty without GPU code."""
+    cuda: str = ""
+    """What that code was compiled with, such as 13.0; empty: none, or unknown."""
 
 
 class Parts(Artifact):
@@ -102,6 +104,8 @@ class Parts(Artifact):
     """Debian's packages where the plugins were compiled, the base's own among them: name → version."""
     triton_version: str
     dali_version: str
+    dali_cuda: str = ""
+    """The major version of the CUDA that DALI was compiled with, such as 12; empty: unknown."""
     glibc: str
     """The C library of the base, such as 2.36."""
     glibcxx: str
@@ -206,6 +210,15 @@ class NegativeControl(BaseModel):
     """The server's own line."""
 
 
+class NotRun(BaseModel):
+    """A model that was not asked, and so is not verified."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    why: str
+
+
 class Verification(Artifact):
     """Bound to one image: push takes no other."""
 
@@ -219,6 +232,8 @@ class Verification(Artifact):
     seed: int
     gpus: str
     models: tuple[VerifiedModel, ...]
+    not_run: tuple[NotRun, ...] = ()
+    """Where there are any, nothing has passed."""
     negative_control: NegativeControl
     ready_seconds: float
     versions: dict[str, str]

@@ -21,6 +21,7 @@ import docker.errors
 import requests.exceptions
 
 from builder import gpu
+from builder.artifacts import Parts
 from builder.docker import secrets
 from builder.docker.engine import BUILDX_AT_LEAST, Engine, foreign, require_buildx
 from builder.errors import BuilderError, MachineError, NoBase, NoProgram, ProjectMissing
@@ -118,7 +119,7 @@ def examine(
         "base": lambda: _bases(engine.get(), bases(engine.get())),
         "registry": lambda: _registry(project) if project else (),
         "architecture": lambda: _architecture(engine, targets),
-        "gpu": lambda: _gpu(engine, gpus),
+        "gpu": lambda: _gpu(engine, gpus, _cuda(project, targets)),
         "memory": lambda: _memory(engine),
         "python": _python,
         "git": _git,
@@ -347,7 +348,21 @@ def _architecture(engine: _Engine, targets: Mapping[str, Target]) -> Iterator[Re
         yield Result("architecture", State.OK, own)
 
 
-def _gpu(engine: _Engine, wanted: bool) -> Iterator[Result]:
+def _cuda(project: Project | None, targets: Mapping[str, Target]) -> dict[str, int]:
+    """The CUDA of what would run on GPUs, by what it is; of plugins that are not built yet, that of the toolchain."""
+    found: dict[str, int] = {} if targets else {"operators": gpu.CUDA}
+    for name, target in targets.items():
+        parts = Parts.find(project, name) if project else None
+        versions = {f"DALI of target {name}": parts.dali_cuda} if parts else {}
+        if parts and target.cuda != "OFF":
+            versions |= {f"{plugin.path.rpartition('/')[2]} of target {name}": plugin.cuda for plugin in parts.plugins}
+        found |= {what: int(version.partition(".")[0]) for what, version in versions.items() if version}
+        if not parts and target.cuda != "OFF":
+            found["operators"] = gpu.CUDA
+    return found
+
+
+def _gpu(engine: _Engine, wanted: bool, cuda: Mapping[str, int]) -> Iterator[Result]:
     driver = gpu.find()
     if driver is None or not driver.gpus:
         if wanted:
@@ -359,14 +374,16 @@ def _gpu(engine: _Engine, wanted: bool) -> Iterator[Result]:
         return
     names = ", ".join(sorted({f"{each.name} (sm_{each.capability.replace('.', '')})" for each in driver.gpus}))
     what = f"{len(driver.gpus)} x {names}, driver {driver.version}, CUDA {driver.cuda or 'unknown'}"
-    if driver.is_new_enough:
+    too_new = [name for name in cuda if not driver.runs(cuda[name])]
+    if not too_new:
         yield Result("gpu", State.OK, what)
     else:
+        newest = max(cuda[name] for name in too_new)
         yield Result(
             "gpu",
             State.FAILED if wanted else State.WARNING,
-            f"{what}: too old for operators that are compiled with CUDA 13",
-            f"update NVIDIA's driver to {gpu.DRIVER_AT_LEAST} or newer",
+            f"{what}: too old for CUDA {newest}, which has compiled {', '.join(too_new)}",
+            f"update NVIDIA's driver to {gpu.driver_for(newest)} or newer",
             needed=wanted,
         )
     engine.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import stat
 import struct
@@ -111,6 +112,15 @@ def read(path: Path) -> Library:
         raise BadLibrary(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:  # pyelftools raises nearly anything when the bytes are wrong
         raise BadLibrary(f"is damaged ({error or type(error).__name__})") from None
+
+
+def cuda(path: Path) -> str:
+    """The CUDA that a library's code for GPUs was compiled with, such as 13.0; empty where nothing tells.
+
+    Not a part of `read`: it looks at every byte, and DALI's own libraries have hundreds of megabytes.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return fatbin.toolkit(content)
 
 
 class _Reader:

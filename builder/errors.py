@@ -244,6 +244,18 @@ class NoImage(MachineError):
     code = "no-image"
 
 
+class NoUnpackedImage(MachineError):
+    """A folder does not hold an image's files."""
+
+    code = "no-unpacked-image"
+
+
+class NoNamespaces(MachineError):
+    """This user cannot give a process a root and mounts of its own."""
+
+    code = "no-namespaces"
+
+
 # The build.
 
 

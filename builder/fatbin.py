@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
+from mmap import mmap
 from typing import BinaryIO, Literal
 
 SECTION = ".nv_fatbin"
@@ -32,6 +33,7 @@ _MOST_ENTRIES = 1_000_000  # cuBLAS has some 5,000
 # (CUDA's "Binary Compatibility"; 101 is what CUDA 12 called 110).
 _TEGRA = {32, 53, 62, 72, 87, 88, 101, 110}
 
+_TOOLKIT = re.compile(rb"Cuda compilation tools, release (\d+)\.(\d+)")
 _NAME = re.compile(r"(?P<kind>sm|compute)_(?P<number>\d+)(?P<suffix>[af]?)")
 _WANTED = re.compile(r"(\d{2,3})[af]?(-real|-virtual)?")
 
@@ -72,6 +74,15 @@ def read(stream: BinaryIO, offset: int, size: int) -> tuple[Container, ...]:
         if found:
             containers.append(_in_order(found))
     return tuple(containers)
+
+
+def toolkit(data: bytes | mmap) -> str:
+    """The CUDA that a library's GPU code was compiled with, such as 13.0: the newest that it names.
+
+    ptxas writes its release into machine code. Empty where there is none, and where all of it is compressed.
+    """
+    found = {(int(major), int(minor)) for major, minor in _TOOLKIT.findall(data)}
+    return "{}.{}".format(*max(found)) if found else ""
 
 
 def architectures(containers: Iterable[Container]) -> Container:

@@ -12,8 +12,23 @@ from typing import Any
 from builder.errors import MachineError
 from builder.process import run
 
-DRIVER_AT_LEAST = 580
-"""For CUDA 13, with which GPU operators are compiled."""
+DRIVERS = {11: 450, 12: 525, 13: 580}
+"""The oldest driver for each CUDA (its release notes, "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor
+Version Compatibility")."""
+CUDA = 13
+"""With which GPU operators are compiled, where no build says otherwise."""
+SERVERS = {
+    70: "V100",
+    75: "T4",
+    80: "A100",
+    86: "A10",
+    89: "L4",
+    90: "H100",
+    100: "B200",
+    103: "B300",
+    120: "RTX PRO 6000 Blackwell",
+}
+"""GPUs of servers by compute capability, one for each (https://developer.nvidia.com/cuda-gpus)."""
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 
 
@@ -40,10 +55,15 @@ class Driver:
     def version(self) -> str:
         return self.gpus[0].driver if self.gpus else ""
 
-    @property
-    def is_new_enough(self) -> bool:
+    def runs(self, cuda: int) -> bool:
+        """Whether it runs what was compiled with that CUDA (its major version)."""
         major = re.match(r"\d+", self.version)
-        return bool(major) and int(self.version.split(".")[0]) >= DRIVER_AT_LEAST
+        return major is not None and int(major[0]) >= driver_for(cuda)
+
+
+def driver_for(cuda: int) -> int:
+    """The oldest driver for a CUDA, or for the newest that is known."""
+    return DRIVERS.get(cuda, DRIVERS[max(DRIVERS)])
 
 
 def find() -> Driver | None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,6 +79,38 @@ class Server(Protocol):
 
     def log(self) -> list[str]:
         """The last lines of its log."""
+
+
+class ReachableServer(Server, Protocol):
+    """One that listens on this machine."""
+
+    def endpoint(self) -> Endpoint:
+        """Where. Raises ServerDied if it is no longer running."""
+
+    def whole_log(self) -> bytes:
+        """All that it has written."""
+
+
+class Host(Protocol):
+    """What can serve an image: an engine in containers, or this machine itself."""
+
+    @property
+    def version(self) -> str:
+        """Of the engine; empty without one."""
+
+    def image(self, digest: str) -> dict[str, Any]:
+        """What the image says of itself, as an engine describes it."""
+
+    def serving(
+        self, digest: str, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    ) -> AbstractContextManager[ReachableServer]:
+        """A server for the length of a `with`.
+
+        Args:
+            gpus: '' for none, 'all', or device numbers separated by commas.
+            hidden: files that are empty in it.
+            arguments: added to its command.
+        """
 
 
 def wait_until_ready(endpoint: Endpoint, server: Server, *, timeout: float, where: str) -> float:

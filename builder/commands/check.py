@@ -40,15 +40,19 @@ def check(
     """
     from builder import findings, sarif
     from builder import project as projects
+    from builder.checks import gpus
     from builder.steps import check as step
 
     if json and format is Format.SARIF:
         raise BadUsage("--json and --format sarif do not go together", where="check", remedy="give one of them")
     as_json = json or format is Format.JSON
     output = prepare(as_json, quiet, verbose)
+    supports: list[gpus.Support] = []
     try:
         here = projects.load(project, settings or ())
-        found = findings.ordered(step.everything(here, here.select(target or ("all",))))
+        chosen = here.select(target or ("all",))
+        found = findings.ordered(step.everything(here, chosen))
+        supports += gpus.supports(here, chosen)
     except CheckFailed as error:  # of builder.toml itself: there is no project to look at
         found = findings.ordered(error.findings)
     output.show(found)
@@ -56,8 +60,11 @@ def check(
     if format is Format.SARIF:
         output.document(sarif.document(found, project))
     elif as_json:
-        output.document({"passed": not bad, "findings": [each.as_json() for each in found]})
+        told = {"findings": [each.as_json() for each in found], "gpus": [each.as_json() for each in supports]}
+        output.document({"passed": not bad, **told})
     else:
+        for line in dict.fromkeys(map(str, supports)):  # of several targets once
+            output.progress.print(line)
         output.console.print(_summary(found))
     if bad:
         raise typer.Exit(CheckFailed.exit_code)

@@ -46,6 +46,7 @@ def rebase(
     from builder import record
     from builder.checks import rebase as rules
     from builder.docker.engine import Engine, require_buildx
+    from builder.docker.server import ContainerHost
     from builder.errors import BuilderError, MachineError
     from builder.process import uninterrupted
     from builder.project import EMBEDDED, Project
@@ -98,7 +99,7 @@ def rebase(
             reference, own = here.local_name(name), before.own
             with step.loaded(engine, layout, reference) as digest:
                 verification = smoke.run(
-                    engine,
+                    ContainerHost(engine),
                     digest,
                     reference,
                     name,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets, Verbose, prepare
 from builder.errors import BadUsage, BaseElsewhere, VerificationError
+
+if TYPE_CHECKING:
+    from builder.triton import Host
 
 
 def smoke(
@@ -25,6 +29,24 @@ def smoke(
     gpus: Annotated[
         str, typer.Option("--gpus", metavar="WHICH", help="'all', or device numbers separated by commas.")
     ] = "",
+    without_gpu: Annotated[
+        bool,
+        typer.Option(
+            "--without-gpu", help="Leave out the models of KIND_GPU; nothing has passed then, and push refuses."
+        ),
+    ] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Without a container: unpack the image's files, and start its server there.")
+    ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="DIR",
+            help="Of the unpacked image; one that is there is taken as it is, and needs no engine.",
+            show_default=".builder/TARGET/unpacked, made anew",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="Of the random requests.", show_default="random")
     ] = None,
@@ -44,6 +66,8 @@ def smoke(
       python -m builder smoke --target all --gpus all --json
 
       python -m builder smoke registry.example.com/team/mydali:1.0
+
+      python -m builder smoke --local --gpus all
     """
     import secrets
 
@@ -51,25 +75,22 @@ def smoke(
     from builder import project as projects
     from builder.artifacts import Image, Verification
     from builder.docker.engine import Engine
+    from builder.docker.server import ContainerHost
     from builder.reference import Reference
     from builder.steps import smoke as step
+    from builder.unpacked.image import UnpackedImage, unpack
+    from builder.unpacked.server import ProcessHost
 
     output = prepare(json, quiet, verbose)
     here = projects.load(project, settings or ())
-    if image and target:
-        raise BadUsage("an image and --target do not go together", where="smoke", remedy="give one of them")
-    # Records of earlier runs are read first: there is no use in an engine without an image.
-    names = [] if image else list(here.select(tuple(target or ())))
-    wanted = {name: Image.load(here, name) for name in names}
-    engine = Engine.connect()
-    engine.sweep()
+    _check_usage(image, target, gpus=gpus, without_gpu=without_gpu, local=local, folder=folder)
     chosen_seed = secrets.randbits(32) if seed is None else seed
     verified: list[Verification] = []
 
-    def verify(digest: str, reference: str, name: str) -> Verification:
+    def verify(host: Host, digest: str, reference: str, name: str) -> Verification:
         try:
             return step.run(
-                engine,
+                host,
                 digest,
                 reference,
                 name,
@@ -77,6 +98,7 @@ def smoke(
                 project=here,
                 seed=chosen_seed,
                 gpus=gpus,
+                not_run=step.of_gpus(here, name) if without_gpu else (),
                 timeout=timeout,
             )
         except VerificationError as error:
@@ -86,10 +108,32 @@ def smoke(
             error.partial = {**out.smoke_document(verified), "passed": False}
             raise
 
+    if folder and folder.exists():
+        # No engine, and no record: nobody can tell whether the files are still those of the image.
+        found = UnpackedImage.read(folder)
+        name = next(iter(here.select(tuple(target or ()))))
+        verified.append(verify(ProcessHost(found), found.digest, found.reference, name))
+        output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
+        return
+
+    # Records of earlier runs are read first: there is no use in an engine without an image.
+    names = [] if image else list(here.select(tuple(target or ())))
+    wanted = {name: Image.load(here, name) for name in names}
+    engine = Engine.connect()
+    engine.sweep()
+
+    def one(digest: str, reference: str, name: str) -> Verification:
+        host: Host = ContainerHost(engine)
+        if local:
+            place = folder or here.state / (name or "any") / "unpacked"
+            output.progress.print(f"unpacking {reference} into {place}")
+            host = ProcessHost(unpack(engine, digest, reference, place))
+        return verify(host, digest, reference, name)
+
     if image:
         if Reference.parse(image).digest and not engine.has_image(image):
             engine.pull(image)
-        verified.append(verify(engine.image(image)["Id"], image, "").keep(here))
+        verified.append(one(engine.image(image)["Id"], image, "").keep(here))
     for name, each in wanted.items():
         if not each.in_engine:
             raise BaseElsewhere(
@@ -98,5 +142,20 @@ def smoke(
                 remedy=f"python -m builder push --untagged --target {name}; then `smoke` its reference "
                 "where there is room, and `promote` it there",
             )
-        verified.append(verify(each.digest, each.reference, name).save(here).keep(here))
-    output.result(out.smoke_document(verified), tuple(each.digest for each in verified))
+        verified.append(one(each.digest, each.reference, name).save(here).keep(here))
+    output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
+
+
+def _check_usage(
+    image: str, target: list[str] | None, *, gpus: str, without_gpu: bool, local: bool, folder: Path | None
+) -> None:
+    wrong = [
+        (bool(image and target), "an image and --target do not go together", "give one of them"),
+        (bool(gpus and without_gpu), "--gpus and --without-gpu do not go together", "give one of them"),
+        (bool(image and without_gpu), "of any image nobody knows which models want a GPU", "take --without-gpu out"),
+        (bool(folder and not local), "--folder is for --local", "add --local"),
+        (bool(folder and len(target or ()) > 1), "one folder holds one image", "name one target"),
+    ]
+    for is_wrong, what, remedy in wrong:
+        if is_wrong:
+            raise BadUsage(what, where="smoke", remedy=remedy)

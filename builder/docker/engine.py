@@ -153,12 +153,23 @@ class Engine:
         Raises:
             NoImage, PortInUse, DiskFull, MachineError: it cannot be started.
         """
+        with self.created(image, **options) as container:
+            with translated(image):
+                container.start()
+            yield container
+
+    @contextlib.contextmanager
+    def created(self, image: str, **options: Any) -> Iterator[Container]:
+        """As `running`, but not started: its files can be read.
+
+        Raises:
+            NoImage, DiskFull, MachineError: it cannot be created.
+        """
         # A name of ours: an interrupt may come between the engine's creating it and our hearing of it.
         name = f"triton-dali-builder-{uuid.uuid4().hex[:12]}"
         try:
             with translated(image):
                 container = self.client.containers.create(image, name=name, labels={OWNER: _this_process()}, **options)
-                container.start()
             yield container
         finally:
             with uninterrupted():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +76,14 @@ class ContainerServer:
 
 
 @contextlib.contextmanager
-def serving(engine: Engine, image: str, *, gpus: str = "", hidden: tuple[str, ...] = ()) -> Iterator[ContainerServer]:
+def serving(
+    engine: Engine, image: str, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+) -> Iterator[ContainerServer]:
     """A server from `image` on free loopback ports; files in `hidden` are empty in it.
 
     Args:
         gpus: '' for none, 'all', or device numbers separated by commas.
+        arguments: added to the image's command.
     """
     engine.require_local()
     options: dict[str, Any] = {
@@ -92,8 +96,29 @@ def serving(engine: Engine, image: str, *, gpus: str = "", hidden: tuple[str, ..
         # /dev/null over a library: no loader takes it, and every engine has it.
         "mounts": [docker.types.Mount(path, "/dev/null", type="bind", read_only=True) for path in hidden],
     }
+    if arguments:
+        options["command"] = [*(engine.image(image)["Config"]["Cmd"] or ()), *arguments]
     if gpus:
         chosen: dict[str, Any] = {"count": -1} if gpus == "all" else {"device_ids": gpus.split(",")}
         options["device_requests"] = [docker.types.DeviceRequest(capabilities=[["gpu"]], **chosen)]
     with engine.running(image, **options) as container:
         yield ContainerServer(container)
+
+
+@dataclass(frozen=True)
+class ContainerHost:
+    """The Host of builder.triton, for an engine."""
+
+    engine: Engine
+
+    @property
+    def version(self) -> str:
+        return self.engine.version
+
+    def image(self, digest: str) -> dict[str, Any]:
+        return self.engine.image(digest)
+
+    def serving(
+        self, digest: str, *, gpus: str = "", hidden: Sequence[str] = (), arguments: Sequence[str] = ()
+    ) -> AbstractContextManager[ContainerServer]:
+        return serving(self.engine, digest, gpus=gpus, hidden=hidden, arguments=arguments)

@@ -5,9 +5,9 @@
 FOLDER is where the model repository lies in the build; the paths are those that the server will load, in its order, and
 otherwise all libraries of the folder by name. It uses nothing but the standard library and DALI, and needs no GPU.
 
-stdout gets one document: {"triton", "dali", "glibc", "glibcxx", "plugins": [{"path", "sha256", "bytes", "operators":
-[{"name", "devices"}]}]}. What is wrong goes to stderr, one line each, `facts: error: PATH: MESSAGE`, and makes it exit
-with 1.
+stdout gets one document: {"triton", "dali", "dali_cuda", "glibc", "glibcxx", "plugins": [{"path", "sha256", "bytes",
+"operators": [{"name", "devices"}]}]}. What is wrong goes to stderr, one line each, `facts: error: PATH: MESSAGE`, and
+makes it exit with 1.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     facts = {
         "triton": os.environ.get("NVIDIA_TRITON_SERVER_VERSION", ""),
         "dali": document["dali"],
+        "dali_cuda": document["dali_cuda"],
         "glibc": glibc(),
         "glibcxx": document["glibcxx"],
         "plugins": plugins,
@@ -93,7 +94,7 @@ def load_apart(paths: Sequence[str]) -> dict[str, Any]:
 def load_here(paths: Sequence[str]) -> int:
     """Loads plugins one after the other into this process, and prints what each of them adds to DALI.
 
-    {"dali", "glibcxx", "operators": {PATH: {NAME: [DEVICE]}}, "failed": whether any did not load}
+    {"dali", "dali_cuda", "glibcxx", "operators": {PATH: {NAME: [DEVICE]}}, "failed": whether any did not load}
     """
     # What plugins print goes to stderr, also what they leave in a buffer of C's.
     stdout = os.dup(1)
@@ -118,7 +119,7 @@ def load_here(paths: Sequence[str]) -> int:
         # The same path may be listed twice, and adds nothing then.
         added.setdefault(path, {}).update(_more(before, after))
         before = after
-    document = {"dali": version, "glibcxx": glibcxx(), "operators": added, "failed": failed}
+    document = {"dali": version, "dali_cuda": cuda(), "glibcxx": glibcxx(), "operators": added, "failed": failed}
     with os.fdopen(stdout, "w") as stream:
         json.dump(document, stream)
     return 0
@@ -157,6 +158,14 @@ def explain(paths: Sequence[str], together: str) -> None:
         _complain(f"nvidia.dali: {together}")
     elif not explained:
         _complain(f"{' and '.join(unique)}: each loads alone, but not all in one process: {together}")
+
+
+def cuda() -> str:
+    """The major version of the CUDA that DALI was compiled with, such as 12; empty where DALI does not say."""
+    import nvidia.dali as dali
+
+    # int("12.9.86".replace(".", ""))
+    return str(getattr(dali, "__cuda_version__", ""))[:2]
 
 
 def glibc() -> str:

@@ -90,6 +90,7 @@ def _read(project: Project, target: str, base: Base) -> Parts:
         packages=packages(json.loads((folder / "toolchain.json").read_text(encoding="utf-8"))),
         triton_version=facts["triton"],
         dali_version=facts["dali"],
+        dali_cuda=facts["dali_cuda"],
         glibc=facts["glibc"],
         glibcxx=facts["glibcxx"],
         plugins=tuple(_plugin(folder, told) for told in facts["plugins"]),
@@ -101,5 +102,7 @@ def _read(project: Project, target: str, base: Base) -> Parts:
 
 def _plugin(folder: Path, told: Mapping[str, Any]) -> Plugin:
     """What the image told of a library, and what its file does."""
-    library = elf.read(folder / told["path"].lstrip("/"))
-    return Plugin(**told, demands=library.demands, architectures=library.architectures)
+    file = folder / told["path"].lstrip("/")
+    library = elf.read(file)
+    cuda = elf.cuda(file) if library.gpu else ""
+    return Plugin(**told, demands=library.demands, architectures=library.architectures, cuda=cuda)

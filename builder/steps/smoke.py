@@ -6,17 +6,18 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from builder import __version__, oracles, pbtxt, sources, triton
-from builder.artifacts import Latency, NegativeControl, Verification, VerifiedModel
-from builder.docker.engine import Engine
-from builder.docker.server import listed_plugins, serving
+from builder.artifacts import Latency, NegativeControl, NotRun, Verification, VerifiedModel
+from builder.docker.server import listed_plugins
 from builder.errors import (
     InferenceFailed,
     NegativeControlServed,
@@ -31,7 +32,7 @@ from builder.oracles import Case, Oracle
 from builder.project import FILE_NAME, Project
 from builder.recipe import OURS
 from builder.symptoms import blames_a_plugin
-from builder.triton import Client, ModelSpec, Server, Tensors
+from builder.triton import Client, Host, ModelSpec, Server, Tensors
 
 AT_ONCE = 32
 ROUNDS = 4
@@ -47,7 +48,7 @@ _LOG_LINES = 40
 
 
 def run(
-    engine: Engine,
+    host: Host,
     digest: str,
     image: str,
     target: str,
@@ -56,6 +57,7 @@ def run(
     project: Project,
     seed: int,
     gpus: str = "",
+    not_run: Sequence[NotRun] = (),
     timeout: float = 120.0,
 ) -> Verification:
     """Verifies the image with the engine's ID `digest`, known to the user as `image`.
@@ -63,6 +65,7 @@ def run(
     Args:
         project: says how its models are verified, by their names.
         target: the target that the image was built for; empty for an image from anywhere.
+        not_run: models that are left out, and with which nothing has passed; for images of `target` alone.
 
     Raises:
         OracleMissing, OracleModelUnknown, GoldenInvalid, OracleFailed: what should say what is right cannot.
@@ -71,9 +74,11 @@ def run(
         NegativeControlServed: it works without its plugins.
     """
     told = _oracles(project, target)
-    described = engine.image(digest)
+    described = host.image(digest)
     labels = described["Config"].get("Labels") or {}
-    with serving(engine, digest, gpus=gpus) as server:
+    left_out = {each.name for each in not_run}
+    arguments = _only(_names(_models(project, target)) - left_out) if left_out else ()
+    with host.serving(digest, gpus=gpus, arguments=arguments) as server:
         endpoint = server.endpoint()
         ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
         console.print(f"{image}: ready after {ready:.1f} s")
@@ -81,10 +86,12 @@ def run(
             specs = triton.models(endpoint)
             if not specs:
                 raise VerificationError(
-                    "the server has no model", where=image, remedy="add one to model_repository/ and build again"
+                    "the server has no model" + (" that needs no GPU" if left_out else ""),
+                    where=image,
+                    remedy="add one to model_repository/ and build again",
                 )
             if target:
-                _check_all_served(project, specs)
+                _check_all_served(project, specs, left_out)
             with triton.clients(endpoint, AT_ONCE) as clients:
                 models = verify(specs, told, clients, seed, console)
         except InferenceFailed:
@@ -93,33 +100,36 @@ def run(
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
         log = server.whole_log()
-    control = _negative_control(engine, digest, image, listed_plugins(described), gpus, timeout)
+    control = _negative_control(host, digest, image, listed_plugins(described), gpus, arguments, timeout)
     failed = "without its plugins it fails: " if control.applicable else ""
     console.print(f"{image}: {failed}{control.evidence}")
+    for each in not_run:
+        console.print(f"model {each.name}: not run: {each.why}")
     return Verification(
         target=target or labels.get(OURS + "target", ""),
         reference=image,
         digest=digest,
-        passed=True,
+        passed=not not_run,
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=seed,
         gpus=gpus,
         models=models,
+        not_run=tuple(not_run),
         negative_control=control,
         ready_seconds=round(ready, 3),
-        versions=_versions(engine, labels),
+        versions=_versions(host, labels),
         configuration=_configuration(project),
         server_log_sha256=hashlib.sha256(log).hexdigest(),
         server_log=tuple(log.decode(errors="replace").splitlines()[-_LOG_LINES:]),
     )
 
 
-def _versions(engine: Engine, labels: Mapping[str, str]) -> dict[str, str]:
+def _versions(host: Host, labels: Mapping[str, str]) -> dict[str, str]:
     return {
         "triton": labels.get(OURS + "triton.version", ""),
         "dali": labels.get(OURS + "dali.version", ""),
         "builder": __version__,
-        "engine": engine.version,
+        "engine": host.version,
     }
 
 
@@ -127,6 +137,32 @@ def _configuration(project: Project) -> dict[str, str]:
     """SHA-256 of the files that say how models are verified, by their names in the project."""
     named = {FILE_NAME, *(file for each in project.models.values() if (file := oracles.file_of(each)))}
     return {name: sources.of_file(project.root / name) for name in sorted(named) if (project.root / name).is_file()}
+
+
+def of_gpus(project: Project, target: str) -> list[NotRun]:
+    """The target's models that their configurations place on GPUs, and that do not run without one."""
+    folder = _models(project, target)
+    return [
+        NotRun(name=name, why="no GPU")
+        for name in sorted(_names(folder))
+        if (config := folder / name / pbtxt.FILE_NAME).is_file()
+        and any(group.kind == group.KIND_GPU for group in pbtxt.read(config).message.instance_group)
+    ]
+
+
+def _models(project: Project, target: str) -> Path:
+    """The model repository as the target's image has it."""
+    return project.state / target / "parts" / "models"
+
+
+def _names(folder: Path) -> set[str]:
+    """Those of the models in a repository: they have versions, which are numbers."""
+    return {path.parent.name for path in folder.glob("*/*") if path.name.isdecimal()}
+
+
+def _only(names: set[str]) -> list[str]:
+    """What makes the server load these models and no others."""
+    return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in sorted(names))]
 
 
 def _oracles(project: Project, target: str) -> dict[str, Oracle]:
@@ -141,7 +177,7 @@ def _oracles(project: Project, target: str) -> dict[str, Oracle]:
     }
     if target:
         for name, oracle in told.items():
-            config = project.state / target / "parts" / "models" / name / pbtxt.FILE_NAME  # as the image has it
+            config = _models(project, target) / name / pbtxt.FILE_NAME
             if config.is_file() and (spec := _declared(pbtxt.read(config).message, name)):
                 oracle.ask(spec, 0)
     return told
@@ -154,8 +190,8 @@ def _declared(config: Any, name: str) -> ModelSpec | None:
     return replace(triton.specification(config), name=name) if complete else None
 
 
-def _check_all_served(project: Project, specs: Sequence[ModelSpec]) -> None:
-    served = {spec.name for spec in specs}
+def _check_all_served(project: Project, specs: Sequence[ModelSpec], left_out: AbstractSet[str] = frozenset()) -> None:
+    served = {spec.name for spec in specs} | left_out
     for name in project.models:
         if name not in served:
             raise OracleModelUnknown(
@@ -327,14 +363,20 @@ def _throughput(turn: _Turn, client: Client, cases: list[Case]) -> float:
 
 
 def _negative_control(
-    engine: Engine, digest: str, image: str, plugins: tuple[str, ...], gpus: str, timeout: float
+    host: Host,
+    digest: str,
+    image: str,
+    plugins: tuple[str, ...],
+    gpus: str,
+    arguments: Sequence[str],
+    timeout: float,
 ) -> NegativeControl:
     """Serves the image with its plugins hidden, which must fail for that very reason."""
     if not plugins:
         return NegativeControl(
             applicable=False, passed=True, evidence="no plugin in the image's command, so nothing to take away"
         )
-    with serving(engine, digest, gpus=gpus, hidden=plugins) as server:
+    with host.serving(digest, gpus=gpus, hidden=plugins, arguments=arguments) as server:
         try:
             triton.wait_until_ready(server.endpoint(), server, timeout=timeout, where=image)
         except ServerDied:  # as it must

@@ -18,6 +18,8 @@ from builder.project import load
 from builder.reference import Reference
 from builder.registry import Registry, connection, credentials
 
+from . import records
+
 PROJECT = 'repository = "localhost:1/under-test"\n[targets.embedded]\n'
 
 
@@ -169,7 +171,7 @@ def test_what_nvidia_smi_lists_is_read() -> None:
     ("version", "enough"), [("580.95.05", True), ("610.1", True), ("535.183.01", False), ("", False)]
 )
 def test_cuda_13_wants_driver_580(version: str, enough: bool) -> None:
-    assert gpu.Driver((gpu.Gpu("H200", version, 1, "9.0"),), "").is_new_enough is enough
+    assert gpu.Driver((gpu.Gpu("H200", version, 1, "9.0"),), "").runs(13) is enough
 
 
 @pytest.mark.parametrize(
@@ -191,9 +193,28 @@ def test_an_old_driver_without_a_toolkit_is_told_of_twice(monkeypatch: pytest.Mo
     engine = doctor._Engine()
     engine._engine, engine.info = _engine({}, []), {}
     engine._asked.set()
-    driver, toolkit = doctor._gpu(engine, False)
+    driver, toolkit = doctor._gpu(engine, False, {"operators": 13})
     assert (driver.state, driver.blocks, toolkit.state, toolkit.blocks) == (State.WARNING, False, State.MISSING, False)
-    assert all(each.blocks for each in doctor._gpu(engine, True))
+    assert all(each.blocks for each in doctor._gpu(engine, True, {"operators": 13}))
+    (first, *_) = doctor._gpu(engine, False, {"DALI of target old": 11, "libnew.so of target old": 12})
+    assert "too old for CUDA 12, which has compiled libnew.so of target old" in first.what
+    assert first.remedy == "update NVIDIA's driver to 525 or newer"
+
+
+def test_the_cuda_of_what_was_built_counts(tmp_path: Path) -> None:
+    text = 'repository = "localhost:5000/x"\n[targets.a]\n[targets.cpu]\ncuda = "OFF"\n'
+    (tmp_path / "builder.toml").write_text(text)
+    project = load(tmp_path)
+    assert doctor._cuda(project, project.targets) == {"operators": 13}
+    assert doctor._cuda(None, {}) == {"operators": 13}
+    built = records.parts(records.plugin().model_copy(update={"cuda": "12.9"}))
+    for name in ("a", "cpu"):
+        built.model_copy(update={"target": name, "dali_cuda": "12"}).save(project)
+    assert doctor._cuda(project, project.targets) == {
+        "DALI of target a": 12,
+        "libcustomcopy.so of target a": 12,
+        "DALI of target cpu": 12,
+    }
 
 
 def test_a_driver_that_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

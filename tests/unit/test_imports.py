@@ -14,9 +14,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "process", "reference", "findings", "catalogue", "sources"),
     ("toml_file", "settings", "releases", "project", "artifacts", "package", "lock"),
     (
-        *("docker", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto", "revision"),
+        *("docker", "unpacked", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto"),
         *("elf", "fatbin", "gpu", "cmake", "signature", "pipeline_source", "dali_operators", "sarif", "symptoms"),
-        *("oci", "bases", "layers", "record", "attest", "render"),
+        *("revision", "oci", "bases", "layers", "record", "attest", "render"),
     ),
     ("checks", "scaffold", "configure", "doctor"),
     ("steps", "output"),

@@ -32,7 +32,7 @@ TOLD = {
     "bytes": 1,
     "operators": [{"name": "CustomCopy", "devices": ["cpu", "gpu"]}],
 }
-FACTS = {"triton": "24.10", "dali": "1.53.0", "glibc": "2.36", "glibcxx": "3.4.30"}
+FACTS = {"triton": "24.10", "dali": "1.53.0", "dali_cuda": "12", "glibc": "2.36", "glibcxx": "3.4.30"}
 
 
 class Bake:

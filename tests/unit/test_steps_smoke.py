@@ -231,6 +231,12 @@ def test_a_server_that_fails_for_another_reason_proves_nothing(lines: tuple[str,
         judge(*lines)
 
 
+def host(serving: Callable[..., Any], *plugins: str) -> Any:
+    """Serves an image with these plugins in its command."""
+    command = [f"--backend-config=dali,plugin_libs={':'.join(plugins)}"] if plugins else []
+    return SimpleNamespace(image=lambda _: {"Config": {"Cmd": command}}, serving=serving, version="")
+
+
 @pytest.mark.parametrize(
     ("status", "expected", "what"),
     [(139, ServerDied, "stopped with exit status 139 while it was asked"), (None, InferenceFailed, "refused")],
@@ -244,19 +250,27 @@ def test_a_request_that_fails_for_want_of_a_server_names_the_server(
     what: str,
 ) -> None:
     @contextlib.contextmanager
-    def serving(*_: object, **__: object) -> Iterator[FakeServer]:
+    def serving(*_: object, **__: object) -> Iterator[Any]:
         yield FakeServer("Segmentation fault", status=status)
 
     def models(_: object) -> Any:
         raise InferenceFailed("the server refused")
 
-    monkeypatch.setattr(smoke, "serving", serving)
     monkeypatch.setattr(triton, "wait_until_ready", lambda *_, **__: 1.0)
     monkeypatch.setattr(triton, "models", models)
-    engine: Any = SimpleNamespace(image=lambda _: {"Config": {}})
     with pytest.raises(expected, match=what) as failure:
-        smoke.run(engine, "sha256:1", "mydali", "embedded", console, project=project, seed=1)
+        smoke.run(host(serving), "sha256:1", "mydali", "embedded", console, project=project, seed=1)
     assert type(failure.value) is expected
+
+
+class Proven:
+    """A host with one image; `passing` says how it is served."""
+
+    version = "26.1.5"
+    serving: Any
+
+    def __init__(self, described: dict[str, Any]) -> None:
+        self.image = lambda _: described
 
 
 @pytest.fixture
@@ -268,7 +282,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def serving(*_: object, **__: object) -> Iterator[FakeServer]:
         yield FakeServer(*lines, status=None)
 
-    monkeypatch.setattr(smoke, "serving", serving)
+    monkeypatch.setattr(Proven, "serving", staticmethod(serving), raising=False)
     monkeypatch.setattr(triton, "wait_until_ready", lambda *_, **__: 1.0)
     monkeypatch.setattr(triton, "models", lambda _: [model()])
     monkeypatch.setattr(triton, "clients", lambda *_: contextlib.nullcontext(()))
@@ -287,8 +301,8 @@ LABELS = {
 
 def proven(project: Project, console: Console, target: str = "embedded", labels: Any = LABELS) -> Verification:
     described = {"Config": {"Labels": labels}}
-    engine: Any = SimpleNamespace(image=lambda _: described, version="26.1.5")
-    return smoke.run(engine, "sha256:1", "mydali", target, console, project=project, seed=1)
+    host: Any = Proven(described)
+    return smoke.run(host, "sha256:1", "mydali", target, console, project=project, seed=1)
 
 
 def test_a_verification_tells_what_was_verified_and_by_what(
@@ -360,3 +374,63 @@ def test_golden_arrays_are_tried_before_a_server_starts(project: Project) -> Non
     (folder / "config.pbtxt").write_text(CONFIG % "4")
     with pytest.raises(GoldenInvalid, match=r"OUT.*is uint8\[2, 3\], and config.pbtxt declares uint8\[samples, 4\]"):
         smoke._oracles(told, "embedded")
+
+
+PLACED = "backend: 'dali'\ninstance_group [ {{ kind: {} }} ]\n"
+
+
+def test_models_of_gpus_are_left_out_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, console: Console, project: Project
+) -> None:
+    """The server is told to load the others alone, and nothing has passed."""
+    models = project.state / "embedded" / "parts" / "models"
+    for name, config in (("cpu", PLACED.format("KIND_CPU")), ("gpu", PLACED.format("KIND_GPU")), ("made", "")):
+        (models / name / "1").mkdir(parents=True)
+        if config:
+            (models / name / "config.pbtxt").write_text(config)
+    left_out = smoke.of_gpus(project, "embedded")
+    assert [(each.name, each.why) for each in left_out] == [("gpu", "no GPU")]
+
+    started: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def serving(_: str, **options: Any) -> Iterator[Any]:
+        started.append(options)
+        yield FakeServer('No schema found for operator "CustomCopy"')
+
+    def wait(*_: object, **__: object) -> float:
+        if started[-1].get("hidden"):
+            raise ServerDied("it died", remedy="none")
+        return 1.0
+
+    @contextlib.contextmanager
+    def clients(*_: object) -> Iterator[Any]:
+        yield [Echo("http")]
+
+    monkeypatch.setattr(triton, "wait_until_ready", wait)
+    monkeypatch.setattr(triton, "models", lambda _: [model(name="cpu"), model(name="made")])
+    monkeypatch.setattr(triton, "clients", clients)
+    monkeypatch.setattr(smoke, "MODELS_SECONDS", 0.0)
+    found = smoke.run(
+        host(serving, PLUGIN), "sha256:1", "x", "embedded", console, project=project, seed=1, not_run=left_out
+    )
+    only = ["--model-control-mode=explicit", "--load-model=cpu", "--load-model=made"]
+    assert [each["arguments"] for each in started] == [only, only]
+    assert found.negative_control.passed
+    assert [each.name for each in found.models] == ["cpu", "made"]
+    assert [each.name for each in found.not_run] == ["gpu"]
+    assert not found.passed
+
+
+def test_a_server_with_gpu_models_alone_proves_nothing_without_one(
+    monkeypatch: pytest.MonkeyPatch, console: Console, project: Project
+) -> None:
+    @contextlib.contextmanager
+    def serving(*_: Any, **__: Any) -> Iterator[Any]:
+        yield FakeServer()
+
+    monkeypatch.setattr(triton, "wait_until_ready", lambda *_, **__: 1.0)
+    monkeypatch.setattr(triton, "models", lambda _: [])
+    left_out = [smoke.NotRun(name="gpu", why="no GPU")]
+    with pytest.raises(VerificationError, match="no model that needs no GPU"):
+        smoke.run(host(serving), "1", "x", "embedded", console, project=project, seed=1, not_run=left_out)
