@@ -113,10 +113,12 @@ FROM pip AS wheel
 ARG DALI_VERSION=1.53.0
 ENV DALI_HOME=/opt/tritonserver/backends/dali/wheel/dali
 COPY --from=package /embedded/requirements/dali-${DALI_VERSION}.txt /requirements/dali.txt
-RUN --mount=type=cache,id=pip,target=/root/.cache/pip --mount=type=secret,id=ca --mount=type=secret,id=pip \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
     --mount=type=bind,from=package,source=/embedded/install,target=/run/install <<EOF
     set -e  # install DALI
-    /run/install/pip --target ${DALI_HOME} -r /requirements/dali.txt
+    /run/install/pip --no-cache-dir --target ${DALI_HOME} -r /requirements/dali.txt
+    # What other Pythons would load: machines that have no room for the base have none for that.
+    find ${DALI_HOME} -name '*.cpython-*.so' ! -name '*.cpython-311-*' -delete
 EOF
 
 # The very base that will load the plugin, and so the same C library, libstdc++ and DALI; or a stand-in with the same DALI.

@@ -210,7 +210,10 @@ def test_another_machine_proves_it_and_gives_it_its_tag(
     shutil.copy2(far.root / "builder.toml", there.root)
 
     there.builder("promote", pushed["reference"], "--tag=1.0", "--json").failed("not-verified", 6)
-    smoke = there.builder("smoke", pushed["reference"], "--json").ok().document
+    try:
+        smoke = there.builder("smoke", pushed["reference"], "--json").ok().document
+    finally:  # by its name with a digest, which the end of all tests would not find
+        engine.client.images.remove(pushed["reference"], force=True)
     assert smoke["images"][0]["digest"] == pushed["digest"]
     assert smoke["images"][0]["negative_control"]["applicable"]
     # It has the layers of the embedded base already.
