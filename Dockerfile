@@ -169,15 +169,19 @@ RUN <<EOF
     set -e  # serialize the pipelines
     ln -s /root-fs/models /models
     python3 /stages/serialize.py /models
+    # Libraries in a layer of their own: a change of one sends no model, and the other way round.
+    mkdir -p /plugins-fs/models
+    find /root-fs/models -maxdepth 1 -name '*.so' -exec mv -t /plugins-fs/models {} +
     find /root-fs -type d -name __pycache__ -prune -exec rm -r {} +
-    chmod -R u=rwX,go=rX /root-fs
-    find /root-fs -exec touch --no-dereference --date=@0 {} +
+    chmod -R u=rwX,go=rX /root-fs /plugins-fs
+    find /root-fs /plugins-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
 # What loading them tells.
 FROM abi AS facts
 ENV PYTHONPATH=${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} PYTHONDONTWRITEBYTECODE=1
 COPY --link --from=models /root-fs/ /
+COPY --link --from=models /plugins-fs/ /
 COPY --from=package /builder/stages /stages
 # The libraries that the server will load, separated by colons; empty for all of them, by name.
 ARG PLUGIN_LIBS=
@@ -199,6 +203,7 @@ COPY --link --from=inventory /toolchain.json /
 # That a base loads them, for `python -m builder rebase`: it has no compiler below it where `models` is given.
 FROM scratch AS proof
 COPY --link --from=models /root-fs/models /models
+COPY --link --from=models /plugins-fs/models /models
 COPY --link --from=facts /facts.json /inventory.json /
 
 # What a build is judged by before there is an image: `--target artifacts --output DIR`.
@@ -207,6 +212,7 @@ COPY --link --from=inventory /toolchain.json /
 
 FROM ${SERVED_ON} AS runtime
 COPY --link --from=models /root-fs/ /
+COPY --link --from=models /plugins-fs/ /
 EXPOSE 8000 8001 8002
 # The server needs no privilege. By number, so that Kubernetes can tell that it is not root.
 USER 1000:1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from builder import sources
-from builder.errors import NothingBuilt
+from builder.errors import NothingBuilt, NotVerified
 from builder.project import Project, Target
 
 
@@ -115,8 +116,15 @@ class Parts(Artifact):
     """The digest of plugin/ that they were compiled from, as `builder.sources.digest` gives it."""
     plugin_files: dict[str, str]
     """SHA-256 of each of its files, by names below plugin/."""
+    files: str
+    """The digest of the folder `models` that was left, as `builder.sources.digest` gives it."""
     built_as: Target
     """What builder.toml said of the target."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of all that is told here."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @classmethod
     def current(cls, project: Project, target: str) -> Self | None:
@@ -151,6 +159,8 @@ class Image(Artifact):
     """Of the manifest, which a registry will give it, too; in Docker's older image store of the configuration."""
     base: str
     base_digest: str
+    parts: str
+    """`Parts.digest` of what it was made of."""
     labels: dict[str, str]
     engine: str
     """The version of the engine that built it."""
@@ -282,10 +292,26 @@ class Pushed(Artifact):
     media_type: str
     manifest_bytes: int
     bytes_uploaded: int
-    """Compressed bytes of the blobs that the registry did not have."""
+    """Of blobs that the registry did not have, as often as they had to be sent."""
     bytes_mounted: int
     """Compressed bytes of the blobs that another repository of the registry had."""
     seconds: float
+
+    @classmethod
+    def tagged(cls, project: Project, target: str) -> Self:
+        """As `load`, of an image to deploy.
+
+        Raises:
+            NotVerified: it was pushed without a tag, to be proven elsewhere.
+        """
+        pushed = cls.load(project, target)
+        if not pushed.tag:
+            raise NotVerified(
+                "what was pushed last has no tag, as it was not proven here",
+                where=pushed.reference,
+                remedy="`smoke` and `promote` that reference, or push what was proven",
+            )
+        return pushed
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import zstandard
@@ -15,20 +16,38 @@ import zstandard
 
 @dataclass(frozen=True)
 class File:
-    """All of a layer's entry that its digest depends on, but for its place among the others."""
+    """What a layer's entry brings into the image.
+
+    A layer's digest depends on more: on the order of the entries, on how tar and the compression write them.
+    """
 
     kind: str
     mode: int
-    owner: tuple[int, int]
-    modified: int
+    owner: tuple[int, int, str, str]
+    """User and group, by number and by name."""
+    modified: float
     """Seconds since 1970."""
     link: str
+    device: tuple[int, int]
+    """Major and minor number."""
+    attributes: tuple[tuple[str, str], ...]
+    """Extended ones by name, such as security.capability."""
     sha256: str
     """Of its content; empty for what has none."""
     size: int
 
 
-_KINDS = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "symbolic link", tarfile.LNKTYPE: "hard link"}
+_KINDS = {
+    tarfile.DIRTYPE: "folder",
+    tarfile.SYMTYPE: "symbolic link",
+    tarfile.LNKTYPE: "hard link",
+    tarfile.FIFOTYPE: "pipe",
+    tarfile.CHRTYPE: "character device",
+    tarfile.BLKTYPE: "block device",
+}
+_ATTRIBUTE = "SCHILY.xattr."
+"""What a PAX header's key begins with for an extended attribute:
+https://github.com/opencontainers/image-spec/blob/main/layer.md#file-attributes."""
 
 
 def files(blob: BinaryIO, media_type: str) -> dict[str, File]:
@@ -42,19 +61,32 @@ def files(blob: BinaryIO, media_type: str) -> dict[str, File]:
     with closing(unpacked(blob, media_type)) as content, tarfile.open(fileobj=content, mode="r|") as archive:
         for member in archive:
             stream = archive.extractfile(member) if member.isreg() else None
-            found["/" + member.name.strip("./")] = File(
+            found[_path(member.name)] = File(
                 kind=_KINDS.get(member.type, "file"),
                 mode=member.mode,
-                owner=(member.uid, member.gid),
-                modified=int(member.mtime),
+                owner=(member.uid, member.gid, member.uname, member.gname),
+                modified=member.mtime,
                 link=member.linkname,
+                device=(member.devmajor, member.devminor),
+                attributes=_attributes(member),
                 sha256=hashlib.file_digest(cast(Any, stream), "sha256").hexdigest() if stream else "",
                 size=member.size,
             )
     return found
 
 
+def _path(name: str) -> str:
+    """From the root of the image: layers have `./etc/`, `etc` and `/etc` for the same."""
+    return str(PurePosixPath("/", name.lstrip("/")))
+
+
+def _attributes(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
+    of = {name: value for name, value in member.pax_headers.items() if name.startswith(_ATTRIBUTE)}
+    return tuple(sorted((name.removeprefix(_ATTRIBUTE), value) for name, value in of.items()))
+
+
 def unpacked(blob: BinaryIO, media_type: str) -> BinaryIO:
+    """The tar file in a layer."""
     if media_type.endswith("+zstd"):
         return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True))
     return cast(BinaryIO, gzip.GzipFile(fileobj=blob)) if media_type.endswith("gzip") else blob
@@ -80,5 +112,7 @@ def _differing(one: File, other: File) -> list[str]:
         "owner": (one.owner, other.owner),
         "time": (one.modified, other.modified),
         "link": (one.link, other.link),
+        "device": (one.device, other.device),
+        "extended attributes": (dict(one.attributes), dict(other.attributes)),
     }
     return [f"{what}: {its}, rebuilt {ours}" for what, (its, ours) in told.items() if its != ours]

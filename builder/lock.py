@@ -6,7 +6,6 @@ Base images by digest, Debian's packages by version, wheels by hash. What is in 
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -188,8 +187,3 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[st
         if old != new:
             was, becomes = (value.split()[0] if value else "none" for value in (old, new))
             yield f"{name}: {was} → {becomes}" if was != becomes else f"{name} {was}: other hashes"
-
-
-def as_json(locked: LockedTarget) -> dict[str, Any]:
-    """For the image's own record."""
-    return dict(json.loads(locked.model_dump_json(exclude_none=True)))

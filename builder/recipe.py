@@ -19,6 +19,8 @@ from builder.revision import Revision
 OCI = "org.opencontainers.image."
 OURS = "triton-dali-builder."
 _LAST_STAGE = "served"
+LAYERS = ("runtime", _LAST_STAGE)
+"""The stages that put the image together out of what others made."""
 # zstd: a gigabyte of base in a fifth of gzip's time, and smaller.
 _COMPRESSED = "compression=zstd,oci-mediatypes=true"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder import __version__, lock, package, recipe, sources
 from builder.artifacts import Parts
@@ -43,10 +43,10 @@ class Record(BaseModel):
     plugins: tuple[str, ...]
     server_args: tuple[str, ...]
     source: str
-    commit: str
+    commit: Annotated[str, Field(pattern=r"^([0-9a-f]+(-dirty)?)?$")]
     epoch: int
     remote: str
-    sources: dict[str, str]
+    sources: dict[Annotated[str, Field(pattern=r"^(plugin|model_repository|Dockerfile)$")], str]
     """Digests of plugin/ and model_repository/, and of the project's own Dockerfile where it has one."""
     lock: LockedTarget
     compiled: Compiled | None = None
@@ -88,6 +88,10 @@ class Record(BaseModel):
                 where=where,
                 remedy="give an image that `python -m builder build` made, with a version of it that knows the record",
             ) from None
+
+    @property
+    def revision(self) -> Revision:
+        return Revision(self.commit, self.epoch, self.remote)
 
     @property
     def made_on(self) -> Compiled:

@@ -10,4 +10,5 @@ container engine, no NumPy. What runs there runs in the image's own files, with 
     served.py     of models, over HTTP
     alone.py      of pipelines, by DALI in one process
     kernels.cu    of the kernels, by CUDA alone
+    floors.py     what the kernels have to reach
 """

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.gpu import served
+from bench.gpu.floors import FLOORS, Figures
 from bench.gpu.report import Report
 
 TARGET = "embedded"
@@ -29,6 +32,7 @@ def main(folder: Path, gpu: bool, quick: bool) -> None:
         report.test("kernels without DALI", lambda: kernels(folder, report))
     else:
         report.not_run("kernels without DALI", "no GPU")
+    hold_to_floors(gpu, report)
     save()
     with tempfile.TemporaryDirectory() as models:
         report.test("DALI alone", lambda: report.add(alone(project, Path(models), gpu, quick)))
@@ -43,7 +47,24 @@ def main(folder: Path, gpu: bool, quick: bool) -> None:
 def kernels(folder: Path, report: Report) -> str:
     told = json.loads(_output([str(folder / "kernels")]))
     report.figures["kernels"] = told
-    return f"normalize_permute: {told['normalize_samples_right']} samples, bit for bit as the CPU"
+    copied, normalized = told["copy_samples_right"], told["normalize_samples_right"]
+    assert min(copied, normalized) > 0, "nothing was compared"
+    return (
+        f"custom_copy: {copied} samples, byte for byte; normalize_permute: {normalized} samples, bit for bit as the CPU"
+    )
+
+
+def hold_to_floors(gpu: bool, report: Report) -> None:
+    """Each floor is a test; one without a figure has failed, if there is a GPU to measure it."""
+    for name, floor in FLOORS.items():
+        if gpu:
+            report.test(name, functools.partial(_held, floor, report))
+        else:
+            report.not_run(name, "no GPU")
+
+
+def _held(floor: Callable[[Figures], str], report: Report) -> str:
+    return floor(report.figures["kernels"])
 
 
 def alone(project: Path, models: Path, gpu: bool, quick: bool) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 // The operators' kernels without DALI: held against the CPU, and timed by events beside cudaMemcpy. Prints JSON.
 //
-//   python3 kernel_parts.py && nvcc -O3 -std=c++20 -arch=sm_90 -o kernels kernels.cu && ./kernels
+//   python3 kernel_parts.py ../../examples/gpu/plugin .
+//   nvcc -O3 -std=c++20 -arch=sm_90 -o kernels kernels.cu && ./kernels
 //
-// kernel_parts.py takes them out of the plugin's own sources.
+// kernel_parts.py takes them out of the plugin's own sources; the operators' own joining of samples comes with them.
 
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -102,16 +103,11 @@ uint8_t *Random(size_t bytes, unsigned seed) {
   return memory;
 }
 
-/** What the plugin does with a batch: as many launches as its pieces need. Returns their number. */
-int Copy(const std::vector<custom_copy::Piece> &batch) {
-  custom_copy::Pieces pieces;
-  int launches = 0;
-  for (size_t at = 0; at < batch.size(); at += custom_copy::kPiecesPerLaunch, launches++) {
-    const int count = static_cast<int>(std::min<size_t>(custom_copy::kPiecesPerLaunch, batch.size() - at));
-    std::copy_n(batch.begin() + at, count, pieces.piece);
-    custom_copy::LaunchCopy(pieces, count, stream);
-  }
-  return launches;
+/** What the plugin does with a batch, by its own joining. Returns the launches that it took. */
+int Copy(const std::vector<custom_copy::Piece> &samples) {
+  custom_copy::Batch batch(stream);
+  for (const auto &sample : samples) batch.Add(sample.dst, sample.src, sample.size);
+  return batch.Finish();
 }
 
 int Normalize(const std::vector<normalize_permute::Sample> &batch, const normalize_permute::Channels &parameters,
@@ -128,11 +124,13 @@ int Normalize(const std::vector<normalize_permute::Sample> &batch, const normali
 }
 
 void CopyLarge() {
-  constexpr size_t kSample = 64 << 20, kSamples = 8, kTotal = kSample * kSamples;
-  uint8_t *src = Random(kTotal, 1), *dst = Random(kTotal, 2);
-  std::vector<custom_copy::Piece> apart;
-  for (size_t i = 0; i < kSamples; i++) apart.push_back({dst + i * kSample, src + i * kSample, kSample});
-  const std::vector<custom_copy::Piece> joined{{dst, src, kTotal}};
+  constexpr size_t kSample = 64 << 20, kSamples = 8, kTotal = kSample * kSamples, kApart = kSample + 256;
+  uint8_t *src = Random(kSamples * kApart, 1), *dst = Random(kSamples * kApart, 2);
+  std::vector<custom_copy::Piece> apart, joined;
+  for (size_t i = 0; i < kSamples; i++) {
+    apart.push_back({dst + i * kApart, src + i * kApart, kSample});
+    joined.push_back({dst + i * kSample, src + i * kSample, kSample});
+  }
   // One byte off: what a batch of odd sizes looks like.
   std::vector<custom_copy::Piece> odd = apart;
   for (auto &piece : odd) piece.dst = static_cast<uint8_t *>(piece.dst) + 1, piece.size -= 1;
@@ -152,10 +150,12 @@ void CopyLarge() {
 void CopySmall() {
   constexpr size_t kSample = 1 << 10, kSamples = 4096, kApart = kSample + 256;
   uint8_t *src = Random(kSamples * kApart, 3), *dst = Random(kSamples * kApart, 4);
-  std::vector<custom_copy::Piece> scattered;
-  for (size_t i = 0; i < kSamples; i++) scattered.push_back({dst + i * kApart, src + i * kApart, kSample});
-  // As DALI gives batches: samples one after another, which the operator joins.
-  const std::vector<custom_copy::Piece> joined{{dst, src, kSamples * kSample}};
+  std::vector<custom_copy::Piece> scattered, joined;
+  for (size_t i = 0; i < kSamples; i++) {
+    scattered.push_back({dst + i * kApart, src + i * kApart, kSample});
+    // As DALI gives batches: samples one after another. The time to join them is in the figures.
+    joined.push_back({dst + i * kSample, src + i * kSample, kSample});
+  }
   const std::vector<std::function<void()>> works{
       [&] {
         for (size_t i = 0; i < kSamples; i++) {
@@ -200,6 +200,58 @@ void NormalizeLarge(const char *name, int channels, int height, int width, int c
   CHECK(cudaFree(dst));
   CHECK(cudaFree(copy_src));
   CHECK(cudaFree(copy_dst));
+}
+
+/** Every alignment of source and destination, and sizes around a word and a block. Returns the samples. */
+int CopyCheck() {
+  constexpr int kSamples = 300;  // three launches
+  constexpr size_t kEdge = custom_copy::kBytesPerBlock;
+  std::mt19937 random(10);
+  std::vector<size_t> sizes;
+  for (size_t size = 1; size <= 100; size++) sizes.push_back(size);
+  for (size_t size = kEdge - 40; size <= kEdge + 40; size++) sizes.push_back(size);
+  while (sizes.size() < kSamples) sizes.push_back(1 + random() % 40000);
+  // Neighbours of all sizes, also where a launch ends.
+  std::shuffle(sizes.begin(), sizes.end(), random);
+  std::vector<size_t> at;
+  size_t bytes = 64;
+  for (const size_t size : sizes) {
+    at.push_back(bytes);
+    bytes += (size + 15) / 16 * 16 + 32;  // shifts keep at least 16 bytes of poison between samples
+  }
+  std::vector<uint8_t> src(bytes), want(bytes), got(bytes);
+  for (auto &value : src) value = static_cast<uint8_t>(random());
+  uint8_t *device_src, *device_dst;
+  CHECK(cudaMalloc(&device_src, bytes));
+  CHECK(cudaMalloc(&device_dst, bytes));
+  CHECK(cudaMemcpy(device_src, src.data(), bytes, cudaMemcpyHostToDevice));
+  int checked = 0;
+  for (size_t src_shift = 0; src_shift < 16; src_shift++) {
+    for (size_t dst_shift = 0; dst_shift < 16; dst_shift++) {
+      std::fill(want.begin(), want.end(), 0xef);
+      CHECK(cudaMemcpy(device_dst, want.data(), bytes, cudaMemcpyHostToDevice));
+      std::vector<custom_copy::Piece> batch;
+      for (size_t i = 0; i < sizes.size(); i++) {
+        const size_t from = at[i] + src_shift, to = at[i] + dst_shift;
+        batch.push_back({device_dst + to, device_src + from, static_cast<int64_t>(sizes[i])});
+        std::copy_n(src.begin() + from, sizes[i], want.begin() + to);
+      }
+      const int launches = Copy(batch);
+      CHECK(cudaGetLastError());
+      CHECK(cudaStreamSynchronize(stream));
+      CHECK(cudaMemcpy(got.data(), device_dst, bytes, cudaMemcpyDeviceToHost));
+      if (got != want || launches != 3) {
+        const auto where = std::mismatch(got.begin(), got.end(), want.begin()).first - got.begin();
+        std::fprintf(stderr, "custom_copy: from shift %zu to shift %zu, %d launches: differs at byte %zd of %zu\n",
+                     src_shift, dst_shift, launches, static_cast<ssize_t>(where), bytes);
+        std::exit(1);
+      }
+      checked += kSamples;
+    }
+  }
+  CHECK(cudaFree(device_src));
+  CHECK(cudaFree(device_dst));
+  return checked;
 }
 
 /** Every number of pixels around a word and a block, every alignment of input and output. Returns the samples. */
@@ -271,7 +323,8 @@ int NormalizeCheck() {
 
 int main() {
   CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  std::printf("{\n\"normalize_samples_right\": %d,\n", NormalizeCheck());
+  std::printf("{\n\"copy_samples_right\": %d,\n", CopyCheck());
+  std::printf("\"normalize_samples_right\": %d,\n", NormalizeCheck());
   CopyLarge();
   CopySmall();
   NormalizeLarge("normalize_rgb", 3, 1080, 1920, 64, ",");

@@ -20,11 +20,14 @@ from builder import project as projects
 from builder.artifacts import Image
 from builder.docker.bake import bake
 from builder.docker.engine import Engine
+from builder.errors import BadUsage
 from builder.unpacked.image import UnpackedImage, unpack
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "gpu"
 TARGET = "embedded"
+MARK = ".packed-for-gpu-test"
+"""An empty file: what lies around it was made here, and may be removed here."""
 # For all GPUs that nvcc knows, whichever the machine has. nvcc from wheels does not find its libraries itself.
 _KERNELS = """
 FROM toolchain AS kernels
@@ -40,14 +43,14 @@ COPY --from=kernels /kernels /
 
 
 def pack(folder: Path, console: Console) -> Path:
-    """Builds the example's image and puts all that there is to it into `folder`, in the place of what was there.
+    """Builds the example's image and puts all that there is to it into `folder`, in the place of an earlier pack.
 
     Raises:
+        BadUsage: something else is in the folder.
         BuilderError: the image cannot be built.
         subprocess.CalledProcessError: pip cannot get what the tests import.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    clear(folder)
     _builder("build", "-C", str(EXAMPLE), "--target", TARGET)
     project = projects.load(EXAMPLE)
     built = Image.load(project, TARGET)
@@ -62,6 +65,32 @@ def pack(folder: Path, console: Console) -> Path:
     shutil.copytree(project.state / TARGET / "parts", folder / "project" / ".builder" / TARGET / "parts")
     shutil.copy2(Path(__file__).with_name("run.py"), folder / "run.py")
     return folder
+
+
+def clear(folder: Path) -> None:
+    """An empty pack, where there is nothing but an earlier one.
+
+    Raises:
+        BadUsage: what is there was not made here, or it cannot be removed.
+    """
+    if folder.exists():
+        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).is_file()):
+            raise BadUsage(
+                "packing would remove all that is there, and it was not packed here",
+                where=str(folder),
+                remedy="name a folder that is not there yet with --folder, or remove this one yourself",
+            )
+        try:
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == MARK):  # the mark is the last to go
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        except OSError as error:
+            raise BadUsage(
+                f"what was packed there cannot be removed: {error.strerror}",
+                where=str(error.filename or folder),
+                remedy="remove it as the user who packed it, or name another folder with --folder",
+            ) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
 
 
 def _builder(*arguments: str) -> str:

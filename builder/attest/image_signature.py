@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from builder.attest.keys import PrivateKey, PublicKey
 from builder.attest.reading import read
+from builder.errors import PushError, Unauthorized
 from builder.reference import Digest
 from builder.registry import Descriptor, Manifest, Registry
 from builder.registry.content import OCI_MANIFEST, as_content
@@ -123,7 +124,9 @@ def _signature(registry: Registry, layer: dict[str, Any]) -> ImageSignature | No
     try:
         signature = base64.b64decode(described.annotations.get(SIGNATURE, ""), validate=True)
         return ImageSignature(read(registry, described.digest, _LARGEST), signature)
-    except (TypeError, ValueError):
+    except Unauthorized:
+        raise
+    except (TypeError, ValueError, PushError):  # of others, or damaged: it says nothing
         return None
 
 

@@ -42,11 +42,11 @@ class Material:
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in fields.items() if value}
 
 
-def base(name: str, digest: Digest | None) -> Material:
-    """The base image, by the name that builder.toml has for it."""
+def base(name: str, digest: Digest | None, role: str = BASE) -> Material:
+    """A base image, by the name that builder.toml has for it."""
     return Material(
         uri=f"docker-image://{name}",
-        name=BASE,
+        name=role,
         digest={"sha256": str(digest).removeprefix("sha256:")} if digest else {},
     )
 

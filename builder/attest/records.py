@@ -13,7 +13,6 @@ from builder.attest.statement import PROVENANCE, SBOM, VERIFICATION, Statement
 from builder.project import Project
 from builder.record import Record
 from builder.reference import Digest
-from builder.revision import Revision
 
 
 def of_build(project: Project, image: Image, parts: Parts, name: str, digest: Digest) -> list[Statement]:
@@ -26,11 +25,12 @@ def of_build(project: Project, image: Image, parts: Parts, name: str, digest: Di
     record = Record.read(image.labels, image.reference)
     folder = project.state / image.target / "parts"
     toolchain = Inventory.read(folder / "toolchain.json")
-    revision = Revision(record.commit, record.epoch, record.remote)
     outermost = records.bases(record.lock).outermost
+    compiled = records.bases(record.made_on.lock).outermost
     materials = [
         provenance.base(outermost.name, outermost.digest),
-        *provenance.source(revision),
+        *([provenance.base(compiled.name, compiled.digest, "compiled-on")] if record.compiled else ()),
+        *provenance.source(record.revision),
         *provenance.files(record.sources),
         *provenance.packages(toolchain, _hashes(record)),
     ]
@@ -66,7 +66,7 @@ def of_verification(verified: Verification, name: str, digest: Digest) -> Statem
 def _hashes(record: Record) -> dict[str, str]:
     """SHA-256 by package URL, of the wheels that may only be one file."""
     found = {}
-    for name, told in record.lock.wheels.items():
+    for name, told in record.made_on.lock.wheels.items():
         version, *hashes = told.split()
         if len(hashes) == 1:
             url = PackageURL("pypi", None, name, version).to_string()

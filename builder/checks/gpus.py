@@ -32,17 +32,27 @@ class Support:
     @property
     def driver(self) -> int:
         """The oldest that runs both the library and DALI."""
-        majors = [int(version.partition(".")[0]) for version in (self.cuda, self.dali_cuda) if version]
-        return max(map(gpu.driver_for, majors or [gpu.CUDA]))
+        # What tells nothing counts as compiled here: DALI's older CUDA says nothing of a library beside it.
+        ours = int(self.cuda.partition(".")[0]) if self.cuda else gpu.CUDA
+        dali = int(self.dali_cuda) if self.dali_cuda else ours
+        return max(gpu.driver_for(ours), gpu.driver_for(dali))
 
     def __str__(self) -> str:
         name = self.library.rpartition("/")[2]
         runs = [
             f"{does} {_named(which)}"
-            for does, which in (("runs on", self.native), ("compiled first on", self.jit), ("not on", self.no))
+            for does, which in (("runs on", self.native), (self._compiled, self.jit), ("not on", self.no))
             if which
         ]
         return f"{name}: CUDA {self.cuda or 'unknown'}, {'; '.join(runs)}; driver {self.driver} or newer{self._why()}"
+
+    @property
+    def _compiled(self) -> str:
+        """A driver runs machine code of its CUDA's newer minor versions too, but compiles no PTX of theirs.
+
+        https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html, for PTX.
+        """
+        return f"compiled first, by a driver with CUDA {self.cuda or 'of its compiler'} or newer, on"
 
     def _why(self) -> str:
         """What is compiled with a newer CUDA than DALI asks more of a host than DALI does."""

@@ -82,9 +82,10 @@ def push(
     key = keys.private_key(sign) if sign else None
     ready = [(Image.load(here, name), Parts.load(here, name), Verification.find(here, name)) for name in names]
     # All of them first: one that is refused must not leave the others pushed.
-    if not untagged:
-        for built, _, verification in ready:
+    for built, parts, verification in ready:
+        if not untagged:
             step.check_verified(built, verification)
+        step.check_made_of(here, built, parts)
     engine = Engine.connect()
     if untagged and not engine.keeps_manifests:
         raise BadUsage(
@@ -99,9 +100,10 @@ def push(
         registry = step.connect(first)
         name, digest = f"{first.repository}", Digest(made.digest)
         statements = records.of_build(here, built, parts, name, digest)
-        if verification and verification.digest == built.digest:
+        if verification and verification.passed and verification.digest == built.digest:
             statements.append(records.of_verification(verification, name, digest))
-        attest.run(registry, step.subject(made), statements, key, here.state / "uploads")
+        attached = attest.run(registry, step.subject(made), statements, key, here.state / "uploads")
+        step.check_attached(registry, digest, attached.referrers.values())
         tagged = [made] if untagged else [step.tag(registry, made, each) for each in where[built.target]]
         tagged[0].save(here)
         pushed += tagged
@@ -133,6 +135,7 @@ def promote(
     from builder.artifacts import Pushed, Verification
     from builder.attest import keys, records
     from builder.reference import Reference
+    from builder.render import dotenv
     from builder.steps import attest
     from builder.steps import push as step
 
@@ -147,6 +150,10 @@ def promote(
     registry = step.connect(what)
     found = step.found(registry, what, verification.target)
     statement = records.of_verification(verification, what.repository, what.digest)
-    attest.run(registry, step.subject(found), [statement], key, here.state / "uploads")
+    attached = attest.run(registry, step.subject(found), [statement], key, here.state / "uploads")
+    step.check_attached(registry, what.digest, attached.referrers.values())
     promoted: list[Pushed] = [step.tag(registry, found, each) for each in named]
+    if found.target in here.targets:
+        promoted[0].save(here)
+        dotenv.write(here.root, {"IMAGE": found.reference})
     output.result(out.push_document(promoted), (found.reference,))

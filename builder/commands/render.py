@@ -83,11 +83,12 @@ def render(
         raise BadUsage(
             f"target {which!r} never runs on a GPU", where="--gpu", remedy="leave it out, or take `gpu = false` away"
         )
+    deployed = image or Pushed.tagged(here, which).reference
     # As a push names them: the first target has the plain name, the others carry their own.
     suffix = "" if which == next(iter(here.targets)) else f"-{which}"
     serving = Serving(
         name=name or label(here.name + suffix),
-        image=Reference.parse(image or Pushed.load(here, which).reference),
+        image=Reference.parse(deployed),
         platform=built.platform,
         application=here.name,
         namespace=namespace,

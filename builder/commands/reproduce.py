@@ -18,9 +18,10 @@ def reproduce(
 ) -> None:
     """Build an image again from what it tells of itself, with no cache, and hold the two against each other.
 
-    Settings, base images and versions come from the image; the sources from the project's folder, or from the commit
-    that the image names. Says "identical", or the first file that differs and why. The engine's images, builder.lock
-    and earlier builds stay as they are. Example:
+    Settings, base images and versions come from the image, so do this with images that you trust alone; the sources
+    come from the project's folder, or from the commit that the image names. Says "identical", or the first file that
+    differs and why; of a rebased image its own layers are compared. builder.lock and earlier builds stay as they are.
+    Example:
 
       python -m builder reproduce registry.example.com/team/mydali@sha256:...
     """
@@ -50,11 +51,17 @@ def reproduce(
         bases = {name: base.resolve(here, here.targets[name], engine, output.console, held)}
         [made] = parts.run(here, bases, {name: held}, output.progress, no_cache=True)
         parts.keep(here, made)
-        revision = step.revision(found.record)
-        image.compose(here, engine, {name: made}, bases, revision, output.progress)
+        image.compose(here, engine, {name: made}, bases, found.record.revision, output.progress, no_cache=True)
         step.compare(engine, found, here, made)
     moved = found.record.compiled is not None
-    what = "its own layers come out the same" if moved else "it comes out the same"
-    output.progress.print(f"identical: {reference}: {what}" + (" (it was rebased since)" if moved else ""))
-    document = {"identical": True, "rebased": moved, "reference": reference, "digest": str(found.digest)}
+    told = "its own layers come out the same; it was rebased since, and what is under them is not compared"
+    if not moved:
+        told = f"identical: it comes out as {found.digest} again"
+    output.progress.print(f"{reference}: {told}", markup=False)
+    document = {
+        "identical": not moved,
+        "own_layers_identical": True,
+        "reference": reference,
+        "digest": str(found.digest),
+    }
     output.result(document, (str(found.digest),))

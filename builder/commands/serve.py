@@ -38,7 +38,7 @@ def up(
     names = list(here.select(tuple(target or ())))
     if len(names) > 1:
         raise BadUsage("compose serves one target at a time", where="up", remedy="give one --target")
-    pushed = Pushed.load(here, names[0])
+    pushed = Pushed.tagged(here, names[0])
     Engine.connect()
     require_compose()
     ports = deploy.up(here, pushed.reference, "triton-gpu" if gpu else "triton", timeout)

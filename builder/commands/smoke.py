@@ -11,7 +11,9 @@ from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets,
 from builder.errors import BadUsage, BaseElsewhere, VerificationError
 
 if TYPE_CHECKING:
+    from builder.project import Project
     from builder.triton import Host
+    from builder.unpacked.image import UnpackedImage
 
 
 def smoke(
@@ -102,8 +104,11 @@ def smoke(
                 timeout=timeout,
             )
         except VerificationError as error:
-            if name:
-                Verification.discard(here, name)  # nothing vouches for it any more
+            for each in here.targets:
+                recorded = Verification.find(here, each)
+                # Nothing vouches for it any more; of another image this one says nothing.
+                if recorded and recorded.digest == digest:
+                    Verification.discard(here, each)
             Verification.forget(here, digest)
             error.partial = {**out.smoke_document(verified), "passed": False}
             raise
@@ -111,7 +116,7 @@ def smoke(
     if folder and folder.exists():
         # No engine, and no record: nobody can tell whether the files are still those of the image.
         found = UnpackedImage.read(folder)
-        name = next(iter(here.select(tuple(target or ()))))
+        name = _target_of(found, here, tuple(target or ()))
         verified.append(verify(ProcessHost(found), found.digest, found.reference, name))
         output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
         return
@@ -144,6 +149,25 @@ def smoke(
             )
         verified.append(one(each.digest, each.reference, name).save(here).keep(here))
     output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
+
+
+def _target_of(image: UnpackedImage, project: Project, chosen: tuple[str, ...]) -> str:
+    """What the image's own label says; of an image without one, the target that was chosen.
+
+    Raises:
+        BadUsage: it is of another target, or of none in builder.toml.
+    """
+    from builder.recipe import OURS
+
+    label = (image.described["Config"].get("Labels") or {}).get(f"{OURS}target", "")
+    targets = project.select(chosen or ((label,) if label else ()))
+    if label and label not in targets:
+        raise BadUsage(
+            f"the image was built for target {label!r}, and not for {' or '.join(map(repr, targets))}",
+            where=str(image.folder),
+            remedy=f"take --target out, or name {label}, or the folder of another image",
+        )
+    return label or next(iter(targets))
 
 
 def _check_usage(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tarfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from builder.docker.engine import Engine, translated
@@ -28,22 +28,28 @@ def base_image(engine: Engine, name: str, platform: str) -> BaseImage:
         NoImage, MachineError: it has none, or not for that platform.
     """
     digest = Digest(engine.image(name)["Id"])
-    documents = {}
+    documents: dict[str, bytes] = {}
     with _whole(name), _stream(engine, name) as archive:
         for member in archive:
             if member.isfile() and member.size <= _DOCUMENT_BYTES and (content := archive.extractfile(member)):
-                documents[member.name.rpartition("/")[2]] = content.read()
-    manifest = documents.get(digest.value.removeprefix("sha256:"), b"{}")
+                documents["sha256:" + member.name.rpartition("/")[2]] = content.read()
+                # The stream has all layers, and its own index at its very end; no more is read than must be.
+                if found := _manifest_and_config(documents, digest, platform):
+                    return BaseImage(name, digest, *found)
+    raise MachineError(
+        f"the engine does not have {name} for {platform}",
+        where=name,
+        remedy=f"docker pull --platform={platform} {name}",
+    )
+
+
+def _manifest_and_config(documents: Mapping[str, bytes], digest: Digest, platform: str) -> tuple[bytes, bytes] | None:
+    """Those that `digest` stands for, out of blobs by their digests; None while one is not among them."""
+    manifest = documents.get(str(digest), b"{}")
     if json.loads(manifest).get("mediaType") in INDEXES:
-        manifest = documents.get(of_platform(json.loads(manifest), platform).removeprefix("sha256:"), b"{}")
-    config = json.loads(manifest).get("config", {}).get("digest", "").removeprefix("sha256:")
-    if config not in documents:
-        raise MachineError(
-            f"the engine does not have {name} for {platform}",
-            where=name,
-            remedy=f"docker pull --platform={platform} {name}",
-        )
-    return BaseImage(name, digest, manifest, documents[config])
+        manifest = documents.get(of_platform(json.loads(manifest), platform), b"{}")
+    config = documents.get(json.loads(manifest).get("config", {}).get("digest", ""))
+    return None if config is None else (manifest, config)
 
 
 def of_platform(index: dict[str, Any], platform: str) -> str:

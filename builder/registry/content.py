@@ -95,10 +95,6 @@ class Manifest:
         return found if isinstance(found, dict) else {}
 
     @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor(self.media_type, self.digest, len(self.content))
-
-    @property
     def config(self) -> Descriptor | None:
         """None in an index."""
         return Descriptor.parse(self.document.get("config"))

@@ -66,17 +66,32 @@ def claimed(folder: Path, repository: Reference, digest: Digest) -> Iterator[Uns
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(f"{repository.repository}@{digest}".encode()).hexdigest()[:32]
     lock = folder / f"{name}.lock"
-    # A lock of the kernel's: it ends with the process, however that ends.
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = _locked(lock)
+    if descriptor is None:
+        yield Unsaved()
+        return
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield Unsaved()
-            return
-        try:
-            yield Saved(folder / f"{name}.json", repository, digest)
-        finally:
-            lock.unlink(missing_ok=True)
+        yield Saved(folder / f"{name}.json", repository, digest)
     finally:
+        lock.unlink(missing_ok=True)  # before it is let go, so that nobody's is removed
         os.close(descriptor)
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock file; None while another one does.
+
+    The lock is the kernel's: it ends with the process, however that ends.
+    """
+    while True:
+        with contextlib.ExitStack() as otherwise:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            otherwise.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return None
+            # Whoever had it may have removed the file since it was opened here; another may hold a new one by now.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    otherwise.pop_all()
+                    return descriptor

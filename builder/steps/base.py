@@ -45,6 +45,12 @@ def resolve(
     if _needs_debian(target):
         held = locked.debian_image if locked else None
         name = held.name if held and project.debian_image == AUTO else debian(project, engine, console)
+        if name == HOME_MADE and not engine.has_image(name):
+            console.print(f"the engine has no {HOME_MADE}; making it from this machine's Debian mirror")
+            _make(
+                f"the engine has no {HOME_MADE}, and no registry has it",
+                "name a Debian 12 that can be pulled as debian_image in builder.toml (and `python -m builder lock`)",
+            )
         debian_base = _in_engine(name, held, engine, target.platform)
     return Bases(triton, debian_base)
 
@@ -58,8 +64,10 @@ def _in_engine(name: str, held: LockedImage | None, engine: Engine, platform: st
         reference = Reference.parse(name)
         if held:
             # By digest, whatever the tag is by now; named, as `FROM` will ask for it by name.
-            engine.pull(str(reference.with_digest(Digest(held.digest))), platform)
-            engine.tag(str(reference.with_digest(Digest(held.digest))), name)
+            pinned = str(reference.with_digest(Digest(held.digest)))
+            engine.pull(pinned, platform)
+            if not reference.digest:
+                engine.tag(pinned, name)
         else:
             engine.pull(name, platform)
     return _unmoved(Base(name, _digest(engine, name)), held, can_go_back=not name.startswith(bases.OURS))
@@ -137,17 +145,18 @@ def debian(project: Project, engine: Engine, console: Console) -> str:
         return DOCKER_HUB
     except (docker.errors.APIError, requests.exceptions.RequestException) as error:
         console.print(f"{DOCKER_HUB} cannot be pulled; making {HOME_MADE} from this machine's Debian mirror")
-        return _make(str(error))
+        remedy = "reach Docker Hub, set debian_image in builder.toml to a copy of Debian 12 that you can pull"
+        return _make(f"{DOCKER_HUB} cannot be pulled", remedy, str(error))
 
 
-def _make(why: str) -> str:
+def _make(what: str, remedy: str, *why: str) -> str:
+    """Makes `HOME_MADE`; where this machine cannot, these tell what is wrong, what else helps, and what shows it."""
     if not BOOTSTRAP.exists() or os.geteuid() != 0:
         raise NoBase(
-            f"{DOCKER_HUB} cannot be pulled",
+            what,
             where="the Debian under the embedded base",
-            remedy="reach Docker Hub, set debian_image in builder.toml to a copy of Debian 12 that you can pull, "
-            "or run this as root on Debian, where it can be made from Debian's packages",
-            detail=[why],
+            remedy=f"{remedy}, or run this as root on Debian, where it can be made from Debian's packages",
+            detail=why,
         )
     made = run([sys.executable, str(BOOTSTRAP), HOME_MADE])
     if made.returncode:

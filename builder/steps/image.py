@@ -55,13 +55,12 @@ def run(
     for name, digest in composed.items():
         layout = Layout(Image.layout(project, name))
         reference = project.local_name(name)
-        if in_engine := engine.has_image(parts[name].base):
+        if engine.has_image(parts[name].base):
             if not engine.has_image(str(digest)):
                 engine.load(layout.archive(str(Reference.parse(reference))), reference)
             image = named(engine, str(digest), reference, parts[name], time.monotonic() - began)
         else:
             image = _elsewhere(engine, layout, reference, parts[name], time.monotonic() - began)
-        assert image.in_engine == in_engine
         images.append(image.save(project))
     return images
 
@@ -73,8 +72,13 @@ def compose(
     bases: Mapping[str, Bases],
     revision: Revision,
     console: Console,
+    *,
+    no_cache: bool = False,
 ) -> dict[str, Digest]:
     """Makes `Image.layout` of every target, and tells the digests. A build that fails leaves the earlier ones.
+
+    Args:
+        no_cache: whether the layers are made anew from what the earlier stages left.
 
     Raises:
         BuildError: a stage failed.
@@ -88,6 +92,8 @@ def compose(
         labels = record.labels(project, each, bases[name], revision)
         husk, folder = load_husk(engine, under[name]), trials[name].folder
         targets[name] = recipe.layers(project, each, bases[name], husk, revision, labels, folder)
+        if no_cache:
+            targets[name]["no-cache-filter"] = recipe.LAYERS
         shutil.rmtree(folder, ignore_errors=True)  # BuildKit would add to what is there
     bake(targets, context=project.root, definition=project.state / _DEFINITION, console=console)
     digests = {name: trials[name].put_on(base) for name, base in under.items()}
@@ -170,6 +176,7 @@ def named(engine: Engine, digest: str, reference: str, parts: Parts, seconds: fl
         digest=digest,
         base=parts.base,
         base_digest=parts.base_digest,
+        parts=parts.digest,
         labels=found["Config"].get("Labels") or {},
         engine=engine.version,
         in_engine=True,
@@ -191,6 +198,7 @@ def _elsewhere(engine: Engine, layout: Layout, reference: str, parts: Parts, sec
         digest=str(layout.digest),
         base=parts.base,
         base_digest=parts.base_digest,
+        parts=parts.digest,
         labels=config["config"].get("Labels") or {},
         engine=engine.version,
         in_engine=False,

@@ -96,6 +96,7 @@ def _read(project: Project, target: str, base: Base) -> Parts:
         plugins=tuple(_plugin(folder, told) for told in facts["plugins"]),
         plugin_sources=sources.digest(project.plugin_folder),
         plugin_files=sources.files(project.plugin_folder),
+        files=sources.digest(folder / "models"),
         built_as=project.targets[target],
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from builder.artifacts import Image, Pushed, Verification
+from builder import sources
+from builder.artifacts import Image, Parts, Pushed, Verification
 from builder.docker import pushed
 from builder.docker.engine import Engine
 from builder.docker.saved import SavedBlobs
@@ -39,6 +40,21 @@ def check_verified(image: Image, verification: Verification | None) -> Verificat
             remedy=remedy,
         )
     return verification
+
+
+def check_made_of(project: Project, image: Image, parts: Parts) -> None:
+    """Whether what the last build left is what the image was made of, as the SBOM will tell it.
+
+    Raises:
+        NotVerified: it is not: a later build did not come to its end, or files were changed.
+    """
+    models = project.state / image.target / "parts" / "models"
+    if parts.digest != image.parts or sources.digest(models) != parts.files:
+        raise NotVerified(
+            "what the last build left is not what this image was made of",
+            where=str(models.parent),
+            remedy=f"run `python -m builder build --target {image.target}`, then smoke and push",
+        )
 
 
 def check_promotable(verification: Verification | None, what: Reference) -> Verification:
@@ -133,6 +149,22 @@ def found(registry: Registry, what: Reference, target: str) -> Pushed:
         bytes_mounted=0,
         seconds=0,
     )
+
+
+def check_attached(registry: Registry, digest: Digest, attached: Iterable[Digest]) -> None:
+    """Asks once more before the tag: of a registry without the referrers API others may have rewritten the list.
+
+    Raises:
+        PushError: something that was attached is no longer listed.
+    """
+    listed = {each.digest for each in registry.referrers(digest)}
+    if lost := [str(each) for each in attached if each not in listed]:
+        raise PushError(
+            "the registry no longer lists what was attached to the image",
+            where=f"{registry.repository.repository}@{digest}",
+            remedy="somebody else attached something at the same time; push again",
+            detail=lost,
+        )
 
 
 def subject(made: Pushed) -> Descriptor:

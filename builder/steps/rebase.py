@@ -198,7 +198,8 @@ def measure(
     name = found.parts.target
     lock.write_packages(locked, recipe.lock_folder(project, name))
     nothing = folder / "nothing"
-    (nothing / "root-fs" / "models").mkdir(parents=True)
+    for part in ("root-fs", "plugins-fs"):
+        (nothing / part / "models").mkdir(parents=True)
     target = _proof(project, name, bases, nothing, folder / "asked")
     target["args"].pop("PLUGIN_LIBS", None)
     targets = {name: target}
@@ -291,7 +292,7 @@ def compose(
     """
     name = made.target
     layout = Layout(folder / "oci")
-    revision = Revision(found.record.commit, found.record.epoch, found.record.remote)
+    revision = found.record.revision
     target = recipe.layers(project, made, bases, husk, revision, _labels(project, found, made, bases, revision))
     target["contexts"] = {**target["contexts"], "models": str(folder / "models")}
     target["output"] = [each.replace(str(Image.layout(project, name)), str(layout.folder)) for each in target["output"]]
@@ -351,7 +352,14 @@ def keep_layout(project: Project, name: str, layout: Layout) -> None:
 def _models(project: Project, name: str, folder: Path) -> Path:
     """A context that takes the place of the stage `models`, times included: they are in the layer's digest."""
     context = folder / "models"
-    shutil.copytree(project.state / name / "parts" / "models", context / "root-fs" / "models", symlinks=True)
+    kept = project.state / name / "parts" / "models"
+    # As the Dockerfile divides them: libraries lie beside the models' folders.
+    libraries = {each.name for each in kept.glob("*.so")}
+    others = {each.name for each in kept.iterdir()} - libraries
+    for part, left_out in ((context / "root-fs", libraries), (context / "plugins-fs", others)):
+        shutil.copytree(
+            kept, part / "models", symlinks=True, ignore=lambda at, _, out=left_out: out if Path(at) == kept else ()
+        )
     return context
 
 

@@ -24,7 +24,6 @@ from builder.record import Record, digests
 from builder.reference import Digest, Reference
 from builder.registry import Registry
 from builder.registry.content import digest_of
-from builder.revision import Revision
 
 _SHOWN = 300
 """Characters of a setting."""
@@ -93,10 +92,6 @@ def project_of(record: Record, here: Path, folder: Path) -> Project:
     )
 
 
-def revision(record: Record) -> Revision:
-    return Revision(record.commit, record.epoch, record.remote)
-
-
 def compare(engine: Engine, found: Original, project: Project, parts: Parts) -> None:
     """Raises NotReproducible unless `Image.layout` has the very image."""
     rebuilt = Layout(Image.layout(project, parts.target))
@@ -137,7 +132,7 @@ def _take(here: Path, folder: Path, record: Record) -> None:
     for name in record.sources:
         source = here / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.is_file():
             shutil.copy2(source, folder / name)
 
@@ -146,7 +141,7 @@ def _check_out(commit: str, here: Path, folder: Path, names: Iterable[str]) -> b
     """Puts the sources as they were at `commit` into the folder; whether there is such a commit."""
     archive = folder / "sources.tar"
     # From a folder of the work tree it takes what is below, by names relative to it.
-    made = run(["git", "-C", str(here), "archive", f"--output={archive}", commit, *names])
+    made = run(["git", "-C", str(here), "archive", f"--output={archive}", commit, "--", *names])
     if made.returncode:
         return False
     for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -140,14 +140,31 @@ def _configuration(project: Project) -> dict[str, str]:
 
 
 def of_gpus(project: Project, target: str) -> list[NotRun]:
-    """The target's models that their configurations place on GPUs, and that do not run without one."""
+    """The target's models that do not run without a GPU: where their configurations place them, or a step of theirs."""
     folder = _models(project, target)
-    return [
-        NotRun(name=name, why="no GPU")
+    configs = {
+        name: pbtxt.read(config).message
         for name in sorted(_names(folder))
         if (config := folder / name / pbtxt.FILE_NAME).is_file()
-        and any(group.kind == group.KIND_GPU for group in pbtxt.read(config).message.instance_group)
-    ]
+    }
+    left_out = {
+        name: "no GPU"
+        for name, config in configs.items()
+        if any(group.kind == group.KIND_GPU for group in config.instance_group)
+    }
+    # An ensemble may be a step of another one: once more, for as long as there was one more.
+    while more := {
+        name: f"its step {step} is not run"
+        for name, config in configs.items()
+        if name not in left_out and (step := _first_step(config, left_out))
+    }:
+        left_out |= more
+    return [NotRun(name=name, why=left_out[name]) for name in sorted(left_out)]
+
+
+def _first_step(config: Any, models: Collection[str]) -> str:
+    """The first step of an ensemble that is one of `models`; empty for none."""
+    return next((step.model_name for step in config.ensemble_scheduling.step if step.model_name in models), "")
 
 
 def _models(project: Project, target: str) -> Path:

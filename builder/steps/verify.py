@@ -19,13 +19,13 @@ from builder.errors import (
     NotVerified,
     PushError,
     SignatureInvalid,
+    Unauthorized,
 )
+from builder.oci import INDEXES
 from builder.recipe import OURS
 from builder.reference import Digest, Reference
-from builder.registry import Descriptor, Registry
-from builder.registry.content import OCI_INDEX
+from builder.registry import Descriptor, Manifest, Registry
 
-_INDEXES = (OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 _LARGEST = 64 << 20
 """Bytes of a statement or an image's configuration. The SBOM is the largest: 63 kB for the embedded base."""
 
@@ -122,7 +122,7 @@ def _image(registry: Registry, reference: Reference) -> tuple[Digest, dict[str, 
         raise DigestMismatch(
             f"the registry gives {held.digest} for another digest", where=str(reference), remedy="use another registry"
         )
-    if held.media_type in _INDEXES:
+    if held.media_type in INDEXES:
         each = [str(entry.get("digest", "")) for entry in held.document.get("manifests", ())]
         raise ImageMissing(
             "this names several images, one for each platform",
@@ -130,7 +130,7 @@ def _image(registry: Registry, reference: Reference) -> tuple[Digest, dict[str, 
             remedy="give the digest of one of them",
             detail=each,
         )
-    labels = _labels(read(registry, held.config.digest, _LARGEST) if held.config else b"")
+    labels = _labels(registry, held)
     if labels is None:
         raise ImageMissing(
             "what is there is no image", where=str(reference), remedy="give the reference that `push` printed"
@@ -145,9 +145,10 @@ def _image(registry: Registry, reference: Reference) -> tuple[Digest, dict[str, 
     return held.digest, labels
 
 
-def _labels(config: bytes) -> dict[str, str] | None:
-    """Those of an image's configuration; None where it is none."""
+def _labels(registry: Registry, held: Manifest) -> dict[str, str] | None:
+    """Those of an image's configuration; None where it is none, or too large for one."""
     try:
+        config = read(registry, held.config.digest, _LARGEST) if held.config else b""
         labels = json.loads(config)["config"].get("Labels") or {}
         return {str(name): str(value) for name, value in labels.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -161,7 +162,9 @@ def _attached(registry: Registry, digest: Digest, key: PublicKey | None) -> tupl
         if referrer.artifact_type in (statement.MEDIA_TYPE, envelope.MEDIA_TYPE):
             try:
                 found.append(_read(registry, referrer, key))
-            except ValueError as error:
+            except Unauthorized:
+                raise
+            except (PushError, ValueError) as error:  # a blob that is gone or damaged: others may be whole
                 unreadable.append(f"{referrer.digest}: {error}")
     return found, unreadable
 

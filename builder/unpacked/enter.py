@@ -2,7 +2,8 @@
 
 `command()` gives what to start: `unshare` of util-linux, which runs this file again inside, and that does the rest.
 As root the command runs as the image's user; without root it needs a kernel that lets users have namespaces of their
-own, and runs as whoever started it. Of NVIDIA's driver the libraries that lie on this machine are added, as NVIDIA's
+own, and runs as whoever started it. As in a container it cannot write into the image's files; /tmp and /dev/shm are its
+own. Of NVIDIA's driver the libraries that lie on this machine are added, as NVIDIA's
 container toolkit adds them. The machine's network is shared.
 
 Nothing but the standard library, and Python 3.10: `make gpu-test` takes this file to machines that have no more.
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,7 +29,17 @@ DRIVER = "/mnt/driver"
 _LIBRARY = re.compile(r"lib(cuda|cudadebugger|nvidia-.*|nvcuvid|nvoptix)\.so(\..*)?")
 _ELSEWHERE = (DRIVER, "/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MS_BIND, _MS_REC = 4096, 16384  # linux/mount.h
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 32, 4096, 16384  # linux/mount.h
+# What a mount was told when it was made, as statvfs(3) tells it and as mount(2) takes it.
+_KEPT = {
+    2: 2,
+    4: 4,
+    8: 8,
+    1024: 1024,
+    2048: 2048,
+    4096: 1 << 21,
+}  # nosuid, nodev, noexec, noatime, nodiratime, relatime
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CANNOT = 125
 """The exit status where the command could not be started, as Docker has it."""
 
@@ -95,6 +107,7 @@ def _furnish(room: Room) -> None:
         _bind(folder, root + inside)
     for path in room.hidden:
         _bind("/dev/null", root + path)
+    _make_read_only(root)  # the last: the places of all others are there
 
 
 def _move_in(room: Room) -> NoReturn:
@@ -111,6 +124,9 @@ def _move_in(room: Room) -> NoReturn:
         os.setgroups([])
         os.setgid(int(group or user))
         os.setuid(int(user))
+        # A new user takes back what `unshare --kill-child` asked the kernel for (prctl(2)).
+        if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL.value, 0, 0, 0):
+            raise _error("it could outlive what started it")
     program = shutil.which(room.arguments[0], path=environment.get("PATH", os.defpath))
     if program is None:
         raise LookupError(f"there is no {room.arguments[0]}")
@@ -150,12 +166,25 @@ def _bind(this: str, there: str) -> None:
     _mount(this, there, "", _MS_BIND | _MS_REC)
 
 
+def _make_read_only(root: str) -> None:
+    """The image's own files, as in a container; what is mounted inside stays as it is."""
+    given = os.statvfs(root).f_flag
+    # A user's own namespaces may not take back what this machine forbids.
+    kept = sum(flag for told, flag in _KEPT.items() if given & told)
+    _mount("", root, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+
+
 def _mount(this: str, there: str, kind: str, flags: int, options: str = "") -> None:
     """As in mount(2), which small images have no program for. Raises OSError."""
     names = (each.encode() for each in (this, there, kind))
     if _LIBC.mount(*names, flags, options.encode()):
-        number = ctypes.get_errno()
-        raise OSError(number, f"{os.strerror(number)}: cannot mount {this} on {there}")
+        raise _error(f"cannot mount {this or 'anew'} on {there}")
+
+
+def _error(what: str) -> OSError:
+    """Of the C library's last call."""
+    number = ctypes.get_errno()
+    return OSError(number, f"{os.strerror(number)}: {what}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from builder.docker.engine import Engine, translated
-from builder.errors import NoUnpackedImage
+from builder.errors import MachineError, NoUnpackedImage
 
 ROOTFS, DESCRIPTION = "rootfs", "image.json"
 
@@ -65,29 +66,48 @@ class UnpackedImage:
             raise NoUnpackedImage(
                 f"{folder} is no unpacked image",
                 where=str(folder / DESCRIPTION),
-                remedy="unpack one there, on a machine with an engine: python -m builder smoke --local --folder "
-                f"{folder}",
+                remedy="unpack one in a folder that is not there yet, on a machine with an engine: "
+                "python -m builder smoke --local --folder NEW",
             )
         return image
 
 
 def unpack(engine: Engine, digest: str, reference: str, folder: Path) -> UnpackedImage:
-    """Puts the files of one of the engine's images into `folder`, in the place of what was there.
+    """Puts the files of one of the engine's images into `folder`, in the place of an image that was there.
 
     Raises:
-        NoImage, MachineError: the engine does not give it.
+        NoImage, MachineError: the engine does not give it, or what was there cannot be removed.
     """
     described = engine.image(digest)
-    shutil.rmtree(folder, ignore_errors=True)
-    root = folder / ROOTFS
-    root.mkdir(parents=True)
+    root = _emptied(folder)
     with engine.created(digest) as container, translated(reference):
         stream = cast(IO[bytes], _Stream(cast(Iterator[bytes], container.export())))
         with tarfile.open(fileobj=stream, mode="r|") as archive:
+            # From Python 3.14 on the default refuses what images are full of: links to absolute paths, files that run
+            # as their owner. The engine made this archive, of paths that a system of files has.
+            archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
             archive.extractall(root)
     document = {"reference": reference, "digest": digest, "described": {"Config": described["Config"]}}
     (folder / DESCRIPTION).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")  # the last: it is whole
     return UnpackedImage.read(folder)
+
+
+def _emptied(folder: Path) -> Path:
+    """Where the files go: without those of an earlier image, which may be another user's."""
+    root = folder / ROOTFS
+    try:
+        (folder / DESCRIPTION).unlink(missing_ok=True)  # the first: what is left is no image
+        if root.exists():
+            shutil.rmtree(root)
+        root.mkdir(parents=True)
+    except OSError as error:
+        raise MachineError(
+            f"an image cannot be unpacked into {folder}: {error.strerror}",
+            where=str(error.filename or folder),
+            remedy=f"remove what another user, such as root, has left there: sudo rm -r {shlex.quote(str(folder))}; "
+            "or choose another place with --folder",
+        ) from None
+    return root
 
 
 class _Stream(RawIOBase):

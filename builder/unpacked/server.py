@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,6 +24,7 @@ from builder.unpacked.image import UnpackedImage
 
 _LINES = 60
 _STOPPING_SECONDS = 5.0
+"""Of a server that ends by itself when it is told; one that does not is ended at once."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,53 @@ def _require_namespaces() -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Its first process is killed with it, and with that one all others of its namespace."""
-    process.terminate()
+    """Ends the first process of the namespace, with which the kernel ends all others there.
+
+    Not `unshare` itself: it blocks SIGINT and SIGTERM for as long as the first process lives (util-linux 2.38).
+    """
+    first = _children(process.pid)
+    for child in first:
+        # The first process of a namespace gets no signal that it does not handle (pid_namespaces(7)).
+        asked = signal.SIGTERM if _handles(child, signal.SIGTERM) else signal.SIGKILL
+        _send(child, asked)
+    if first and _ended(process):
+        return
+    for child in first:
+        _send(child, signal.SIGKILL)
+    # `unshare` ends when the last process of the namespace has; where it is alone it is what is left to end.
+    if not (first and _ended(process)):
+        process.kill()
+        process.wait()
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
     try:
         process.wait(_STOPPING_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        return False
+    return True
+
+
+def _children(pid: int) -> list[int]:
+    """None where the process is gone, and where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
+    except OSError:
+        return []
+
+
+def _handles(pid: int, wanted: signal.Signals) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (wanted - 1) & 1)
+
+
+def _send(pid: int, sent: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, sent)
 
 
 def _free_ports() -> tuple[int, int, int]:

@@ -92,6 +92,12 @@ class Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
+        try:
+            self._look()
+        except Exception as error:
+            self.violations.append(f"the watch ended: {error!r}")
+
+    def _look(self) -> None:
         registry = Registry.connect(self._tag)
         while not self._is_over.wait(0.01):
             held = registry.manifest(str(self._tag.tag))

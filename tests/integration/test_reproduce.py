@@ -24,9 +24,9 @@ def second(shipped: Project) -> dict[str, Any]:
 
 def test_the_first_target_comes_out_identical(shipped: Project, image: dict[str, Any], registry: str) -> None:
     done = shipped.builder("reproduce", image["reference"], "--json").ok()
-    same = {"identical": True, "rebased": False, "reference": image["reference"], "digest": image["digest"]}
+    same = {"identical": True, "own_layers_identical": True, "reference": image["reference"], "digest": image["digest"]}
     assert done.document == same
-    assert f"identical: {image['reference']}" in done.stderr
+    assert f"{image['reference']}: identical" in done.stderr
 
 
 def test_so_does_the_second(shipped: Project, second: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from builder import record
+from builder import record, sources
 from builder.artifacts import Image, Parts
 from builder.project import Project
 from builder.recipe import Base, Bases
@@ -47,8 +47,8 @@ def parts_of(project: Project, target: str = "embedded") -> Parts:
     (folder / "models" / "mydali" / "config.pbtxt").write_text("max_batch_size: 8\n")
     (folder / "toolchain.json").write_text(json.dumps(TOOLCHAIN))
     (folder / "inventory.json").write_text(attested.INVENTORY.model_dump_json())
-    made = parts(plugin()).model_copy(update={"target": target, "plugin_files": {"CMakeLists.txt": "1" * 64}})
-    return made.save(project)
+    left = {"plugin_files": {"CMakeLists.txt": "1" * 64}, "files": sources.digest(folder / "models")}
+    return parts(plugin()).model_copy(update={"target": target, **left}).save(project)
 
 
 def image_of(project: Project, made: Parts, own: bytes = OURS) -> Image:
@@ -57,4 +57,4 @@ def image_of(project: Project, made: Parts, own: bytes = OURS) -> Image:
     layout = test_oci.built(Image.layout(project, made.target), own, on=base)
     reference = project.local_name(made.target)
     found = image(str(layout.put_on(base)), target=made.target, reference=reference, labels=labels(project, made))
-    return found.save(project)
+    return found.model_copy(update={"parts": made.digest}).save(project)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from builder.artifacts import Image, NegativeControl, Operator, Parts, Plugin, Pushed, Verification
 from builder.project import Target
+
+EMPTY = sha256().hexdigest()
+"""The digest of a folder without files."""
 
 
 def plugin(path: str = "/models/libcustomcopy.so") -> Plugin:
@@ -34,6 +38,7 @@ def parts(*plugins: Plugin, plugin_sources: str = "") -> Parts:
         plugins=plugins,
         plugin_sources=plugin_sources,
         plugin_files={},
+        files=EMPTY,
         built_as=Target(),
     )
 
@@ -46,6 +51,7 @@ def image(digest: str, **changes: Any) -> Image:
         digest=digest,
         base="triton-dali-builder/embedded:1.53.0-0123456789ab",
         base_digest="sha256:" + "e" * 64,
+        parts=parts(plugin()).digest,
         labels={},
         engine="26.1.5",
         in_engine=True,
@@ -61,7 +67,7 @@ def pushed(reference: str, **changes: Any) -> Pushed:
     made = Pushed(
         target="embedded",
         reference=reference,
-        tag="",
+        tag=reference.partition("@")[0] + ":1.0",
         digest=reference.partition("@")[2],
         media_type="application/vnd.oci.image.manifest.v1+json",
         manifest_bytes=1,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from builder.errors import DigestMismatch
+from builder.errors import DigestMismatch, PushError
 from builder.reference import Digest, Reference
 from builder.registry import Descriptor, Manifest
 from builder.registry.content import EMPTY, EMPTY_TYPE, OCI_MANIFEST, as_content, digest_of
@@ -64,6 +64,8 @@ class RegistryInMemory:
         return True
 
     def blob(self, digest: Digest) -> Iterator[bytes]:
+        if str(digest) not in self.blobs:
+            raise PushError("no such blob", where=str(digest), remedy="none")
         content = self.blobs[str(digest)]
         for start in range(0, len(content), 100):
             yield content[start : start + 100]

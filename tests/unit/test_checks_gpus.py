@@ -28,17 +28,23 @@ def test_the_toolkit_is_what_the_machine_code_names() -> None:
         ("12.9", "13", 580, ""),
         ("13.0", "", 580, ""),
         ("", "", 580, ""),
-        ("", "12", 525, ""),
+        ("", "12", 580, ", for DALI alone, which has CUDA 12, 525 would do"),
+        ("", "13", 580, ""),
         ("99.0", "13", 580, ""),
     ],
 )
 def test_the_driver_is_one_that_runs_the_library_and_dali(cuda: str, dali: str, driver: int, why: str) -> None:
     support = Support("t", "/models/libx.so", cuda, dali, (90,), (100, 120), (75,))
     assert support.driver == driver
+    compiler = f"by a driver with CUDA {cuda or 'of its compiler'} or newer"
     assert str(support) == (
-        f"libx.so: CUDA {cuda or 'unknown'}, runs on H100 (9.0); compiled first on B200 (10.0), "
+        f"libx.so: CUDA {cuda or 'unknown'}, runs on H100 (9.0); compiled first, {compiler}, on B200 (10.0), "
         f"RTX PRO 6000 Blackwell (12.0); not on T4 (7.5); driver {driver} or newer{why}"
     )
+
+
+def test_of_a_library_that_no_gpu_compiles_first_nothing_is_said_of_its_ptx() -> None:
+    assert "compiled" not in str(Support("t", "/models/libx.so", "12.9", "12", (90,), (), (75,)))
 
 
 def test_every_library_with_gpu_code_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -130,6 +130,20 @@ def test_large_blobs_are_not_kept_while_documents_are_looked_for(monkeypatch: py
     assert max(read) <= 200
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_no_more_of_an_image_is_read_than_its_manifest_and_configuration(several: bool) -> None:
+    index = as_json({"mediaType": INDEX, **PLATFORMS})
+    head = [index, *AMD] if several else AMD
+    layers = (bytes([number]) * 100_000 for number in range(256))
+    behind = [each for each in layers if sha256(each) > max(map(sha256, head))]
+    client = FakeClient(head[0], *head, *behind)
+    assert behind
+    found = base_image(engine(client), NAME, "linux/amd64")
+    assert [found.manifest, found.config] == AMD
+    # tarfile reads ahead, by blocks of 10 kB.
+    assert client.sent < 50_000
+
+
 def test_an_index_without_the_platform_has_no_manifest_for_it() -> None:
     assert of_platform(PLATFORMS, "linux/amd64") == sha256(AMD[0])
     assert of_platform(PLATFORMS, "linux/riscv64") == ""

@@ -50,3 +50,15 @@ def test_the_kernels_need_nothing_of_dali(name: str) -> None:
 def test_a_source_without_the_comments_is_told() -> None:
     with pytest.raises(ValueError, match="substring not found"):
         kernel_parts.kernel("// --- The kernel: alone. ---\n")
+
+
+def test_launches_are_counted_by_the_operator_s_own_joining() -> None:
+    """What the benchmark calls is in the part that it takes from the plugin, and the operator calls the same."""
+    source = (EXAMPLE / "plugin" / "custom_copy.cu").read_text()
+    kernel = kernel_parts.kernel(source)
+    operator = source[source.index(kernel) + len(kernel) :]
+    assert "class Batch" in kernel
+    for user in (operator, (ROOT / "bench" / "gpu" / "kernels.cu").read_text()):
+        assert "batch.Add(" in user
+        assert "batch.Finish()" in user
+        assert "LaunchCopy(" not in user

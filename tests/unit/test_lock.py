@@ -229,8 +229,3 @@ def test_a_wheel_of_the_same_version_with_other_hashes_is_told() -> None:
 )
 def test_another_base_is_told(before: LockedImage | None, after: LockedImage | None, line: str) -> None:
     assert lock.differences(locked(triton_image=before), locked(triton_image=after)) == [line]
-
-
-def test_a_locked_target_as_json_has_what_there_is() -> None:
-    assert set(lock.as_json(locked())) == {"debian_image", "wheels", "debian"}
-    assert LockedTarget.model_validate(lock.as_json(locked())) == locked()

@@ -136,3 +136,14 @@ def test_the_settings_are_those_of_the_project_s_file(whole: Project) -> None:
     assert set(told) == {"repository", "plugins", "server_args", "source", "built_as"}
     assert told["built_as"]["triton_image"] == "embedded"
     assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [{"commit": "--remote=."}, {"commit": "HEAD"}, {"sources": {"../x": "1"}}, {"sources": {"--exec=touch x": "1"}}],
+)
+def test_a_label_cannot_name_what_no_build_does(whole: Project, hostile: dict[str, Any]) -> None:
+    """What is in a label comes from whoever made the image, and goes to git and to the file system."""
+    told = json.loads(Record.of(whole, parts(plugin()), BASES, HERE).label)
+    with pytest.raises(NoRecord):
+        Record.read({LABEL: json.dumps({**told, **hostile})}, "x")

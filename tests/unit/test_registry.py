@@ -33,7 +33,7 @@ from builder.errors import (
     Unauthorized,
 )
 from builder.reference import Digest, Reference
-from builder.registry import Descriptor, Manifest, Registry, connection
+from builder.registry import Descriptor, Manifest, Registry, connection, sessions
 from builder.registry.content import OCI_INDEX, OCI_MANIFEST, digest_of
 
 from .fake_registry import FakeRegistry, Oddities
@@ -370,6 +370,33 @@ def test_an_upload_that_another_process_is_at_is_not_taken_from_it(start: Any, t
     assert record.read_bytes() == known
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_lock_that_was_removed_since_it_was_opened_is_none(
+    taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another: list[BinaryIO] = []
+    flock = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        """Before we have it: who had it ends, and another, which came later, takes a new one."""
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (lock,) = tmp_path.glob("*.lock")
+        lock.unlink()
+        if taken:
+            another.append(lock.open("wb"))
+            flock(another[0], fcntl.LOCK_EX)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with sessions.claimed(tmp_path, Reference.parse("localhost:1/team/x"), DIGEST) as ours:
+        assert isinstance(ours, sessions.Saved) is not taken
+        with sessions.claimed(tmp_path, Reference.parse("localhost:1/team/x"), DIGEST) as third:
+            assert not isinstance(third, sessions.Saved)
+    assert len(list(tmp_path.iterdir())) == len(another), "another's is not removed, ours is"
+    for each in another:
+        each.close()
+
+
 def test_a_record_is_written_whole_or_not_at_all(start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = start()
 
@@ -638,6 +665,20 @@ def test_what_another_attached_meanwhile_stays(start: Any, monkeypatch: pytest.M
     monkeypatch.setattr("builder.registry.referrers.time.sleep", between)
     ours = registry.attach(SUBJECT, "a/type", b"[]", "a/b", {})
     assert [each.digest for each in registry.referrers(SUBJECT.digest)] == [ABSENT, ours]
+
+
+def test_what_a_slower_writer_dropped_is_seen_to_be_gone_and_attached_again(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = start()
+    registry, tag = connect(fake), SUBJECT.digest.value.replace(":", "-")
+    monkeypatch.setattr("builder.registry.referrers.time.sleep", lambda _: None)
+    ours = registry.attach(SUBJECT, "a/type", b"[]", "a/b", {})
+    assert [each.digest for each in registry.referrers(SUBJECT.digest)] == [ours]
+    fake.manifests[tag] = (OCI_INDEX, json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode())
+    assert registry.referrers(SUBJECT.digest) == []
+    assert registry.attach(SUBJECT, "a/type", b"[]", "a/b", {}) == ours
+    assert [each.digest for each in registry.referrers(SUBJECT.digest)] == [ours]
 
 
 def test_others_that_never_stop_are_told_of(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

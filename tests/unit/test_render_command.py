@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -103,3 +104,10 @@ def test_a_registry_that_no_cluster_reaches_is_pointed_at(run: Run, folder: Path
     status, _, err = run("render", "kubernetes", "-C", str(folder), "--image", f"localhost:5000/x@{DIGEST}")
     assert status == 0
     assert "localhost:5000 is this machine" in err
+
+
+def test_what_was_pushed_to_be_proven_elsewhere_is_not_deployed(run: Run, folder: Path) -> None:
+    record = folder / ".builder" / "embedded" / "pushed.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "tag": ""}))
+    status, out, _ = run("render", "kubernetes", "-C", str(folder), "--json")
+    assert (status, document(out)["error"]["code"]) == (6, "not-verified")

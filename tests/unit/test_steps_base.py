@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import docker.errors
@@ -57,9 +57,11 @@ class Maker:
     def __init__(self, returncode: int = 0) -> None:
         self.returncode = returncode
         self.commands: list[Sequence[str]] = []
+        self.makes: Callable[[], None] = lambda: None
 
     def __call__(self, command: Sequence[str], **_: object) -> Completed:
         self.commands.append(command)
+        self.makes()
         return Completed("python3 bootstrap.py", self.returncode, "", ("mmdebstrap: no mirror",))
 
 
@@ -237,6 +239,42 @@ def test_the_locked_debian_is_taken_where_another_would_be_looked_for(
     assert found == Bases(debian=Base(DOCKER_HUB, Digest(OTHER)))
     assert client.pulled == [f"docker.io/library/debian@{OTHER}"]
     assert maker.commands == []
+
+
+def test_a_base_that_builder_toml_names_by_digest_gets_no_tag(project: Project, console: Console) -> None:
+    pinned = f"nvcr.io/nvidia/tritonserver@{OTHER}"
+    locked = LockedTarget(triton_image=LockedImage(name=pinned, digest=OTHER), wheels={}, debian={})
+    client = FakeClient(hub=True)
+    found = base.resolve(project, Target(triton_image=pinned), engine(client), console, locked)
+    assert found == Bases(Base(pinned, Digest(OTHER)))
+    assert client.pulled == [pinned]
+    assert list(client.there) == [pinned]
+
+
+def test_a_locked_base_that_is_made_here_is_made_and_not_pulled(
+    project: Project, console: Console, maker: Maker
+) -> None:
+    client = FakeClient(hub=True)
+    maker.makes = lambda: client.there.update({HOME_MADE: SHA})
+    target = project.targets["embedded"]
+    assert base.resolve(project, target, engine(client), console, held(debian=SHA)).debian == Base(
+        HOME_MADE, Digest(SHA)
+    )
+    del client.there[HOME_MADE]
+    with pytest.raises(TagMoved, match=f"{SHA} now; builder.lock holds {OTHER}"):
+        base.resolve(project, target, engine(client), console, held(debian=OTHER))
+    assert (len(maker.commands), client.pulled) == (2, [])
+
+
+def test_a_locked_base_that_cannot_be_made_here_is_told(
+    project: Project, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    client = FakeClient(hub=True)
+    with pytest.raises(NoBase, match=f"no {HOME_MADE}") as failure:
+        base.resolve(project, project.targets["embedded"], engine(client), console, held(debian=SHA))
+    assert "as root on Debian" in failure.value.remedy
+    assert client.pulled == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from builder.registry import Descriptor, Manifest
 from builder.registry.content import OCI_MANIFEST
 from builder.steps import push
 
+from . import built as whole_build
 from . import test_docker_saved, test_oci
 from .records import image, pushed, verification
 from .registry_in_memory import RegistryInMemory
@@ -285,3 +286,22 @@ def test_an_image_in_the_registry_is_found_by_its_digest(registry: RegistryInMem
     assert push.subject(found) == Descriptor(OCI_MANIFEST, Digest(digest), 14)
     with pytest.raises(PushError):
         push.found(given, Reference.parse(f"localhost:5000/mydali@{DIGEST}"), "embedded")
+
+
+def test_what_the_last_build_left_has_to_be_what_the_image_was_made_of(project: Project) -> None:
+    made = whole_build.parts_of(project)
+    whole = whole_build.image_of(project, made)
+    push.check_made_of(project, whole, made)
+    with pytest.raises(NotVerified, match="not what this image was made of"):
+        push.check_made_of(project, whole, made.model_copy(update={"dali_version": "2.0.0"}))
+    (project.state / "embedded" / "parts" / "models" / "mydali" / "config.pbtxt").write_text("max_batch_size: 9\n")
+    with pytest.raises(NotVerified, match="not what this image was made of"):
+        push.check_made_of(project, whole, made)
+
+
+def test_a_statement_that_is_no_longer_listed_keeps_the_tag_away() -> None:
+    registry: Any = SimpleNamespace(repository=TO, referrers=lambda _: [Descriptor(OCI_MANIFEST, Digest(OTHER), 1)])
+    push.check_attached(registry, Digest(DIGEST), [Digest(OTHER)])
+    with pytest.raises(PushError, match="no longer lists") as failure:
+        push.check_attached(registry, Digest(DIGEST), [Digest(OTHER), Digest(DIGEST)])
+    assert failure.value.detail == (DIGEST,)

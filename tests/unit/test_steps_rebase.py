@@ -108,13 +108,15 @@ class Bake:
         for target in targets.values():
             to = Path(target["output"][0].split("dest=")[-1].split(",")[0])
             if target["target"] == "proof":
-                self._prove(Path(target["contexts"]["models"]) / "root-fs" / "models", to)
+                self._prove(Path(target["contexts"]["models"]), to)
             elif target["output"][0].startswith("type=oci"):
                 layout(to, self.own, target["labels"])
         return {name: {"containerimage.digest": str(NEW)} for name in targets}
 
-    def _prove(self, models: Path, to: Path) -> None:
-        shutil.copytree(models, to / "models")
+    def _prove(self, context: Path, to: Path) -> None:
+        for part in ("root-fs", "plugins-fs"):
+            shutil.copytree(context / part / "models", to / "models", dirs_exist_ok=True)
+        models = context / "plugins-fs" / "models"
         plugins = [
             {"path": f"/models/{path.name}", "sha256": sha256(path.read_bytes()).hexdigest()}
             for path in sorted(models.glob("*.so"))
@@ -193,8 +195,9 @@ def test_the_stage_keeps_the_times_that_are_in_the_layer_s_digest(
     times: dict[str, float] = {}
 
     def look(targets: Mapping[str, Mapping[str, Any]], **more: object) -> dict[str, dict[str, Any]]:
-        models = Path(targets["embedded"]["contexts"]["models"]) / "root-fs" / "models"
-        times.update({str(each.relative_to(models)): each.stat().st_mtime for each in (models, *models.rglob("*"))})
+        for part in ("root-fs", "plugins-fs"):
+            models = Path(targets["embedded"]["contexts"]["models"]) / part / "models"
+            times.update({str(each.relative_to(models)): each.stat().st_mtime for each in (models, *models.rglob("*"))})
         return bake(targets, **more)
 
     proven = rebase.moved(project, found, ONTO)

@@ -422,6 +422,29 @@ def test_models_of_gpus_are_left_out_where_there_is_none(
     assert not found.passed
 
 
+def test_an_ensemble_is_left_out_with_its_steps(project: Project) -> None:
+    """However far away the model is that needs the GPU, and whichever name comes first."""
+    models = project.state / "embedded" / "parts" / "models"
+    steps = {"a_all": ["b_some", "cpu"], "b_some": ["cpu", "gpu"], "c_none": ["cpu"]}
+    for name, config in {
+        "cpu": PLACED.format("KIND_CPU"),
+        "gpu": PLACED.format("KIND_GPU"),
+        **{
+            name: "platform: 'ensemble'\nensemble_scheduling { step ["
+            + ", ".join(f"{{ model_name: '{step}' }}" for step in of)
+            + "] }"
+            for name, of in steps.items()
+        },
+    }.items():
+        (models / name / "1").mkdir(parents=True)
+        (models / name / "config.pbtxt").write_text(config)
+    assert [(each.name, each.why) for each in smoke.of_gpus(project, "embedded")] == [
+        ("a_all", "its step b_some is not run"),
+        ("b_some", "its step gpu is not run"),
+        ("gpu", "no GPU"),
+    ]
+
+
 def test_a_server_with_gpu_models_alone_proves_nothing_without_one(
     monkeypatch: pytest.MonkeyPatch, console: Console, project: Project
 ) -> None:

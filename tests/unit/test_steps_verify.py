@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from builder.errors import (
     BuilderError,
     DigestMismatch,
     ImageMissing,
+    NoRegistry,
     NotVerified,
     SignatureInvalid,
+    Unauthorized,
 )
 from builder.reference import Digest
 from builder.registry import Descriptor, Registry
@@ -174,6 +176,12 @@ def test_what_is_no_image(good: Pushed, config: bytes) -> None:
         good.verify(reference=":artifact")
 
 
+def test_what_is_too_large_for_a_configuration_is_no_image(good: Pushed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "_LARGEST", 100)
+    with pytest.raises(ImageMissing, match="no image"):
+        good.verify()
+
+
 def test_a_registry_that_gives_another_image(good: Pushed) -> None:
     good.memory.manifests[str(OTHER)] = good.memory.manifests[TAG]
     with pytest.raises(DigestMismatch):
@@ -255,7 +263,37 @@ def test_an_altered_sbom(good: Pushed) -> None:
 def test_an_altered_blob(good: Pushed) -> None:
     content = attested.listed(good.digest).content
     good.memory.blobs[str(digest_of(content))] = content.replace(b"nvidia", b"nvidla")
-    with pytest.raises(DigestMismatch):
+    with pytest.raises(AttestationMismatch, match="no SBOM, and something attached to it cannot be read") as failure:
+        good.verify()
+    assert "other bytes" in failure.value.detail[0]
+
+
+@pytest.mark.parametrize("content", [None, b"no statement any more"], ids=["gone", "damaged"])
+def test_a_damaged_referrer_does_no_harm_to_good_ones(good: Pushed, content: bytes | None) -> None:
+    found = good.verify()
+    for kind in statement.KINDS:
+        bad = b"a statement by another, %r" % kind
+        good.registry.attach(good.subject, statement.MEDIA_TYPE, bad, statement.MEDIA_TYPE, {})
+        if content is None:
+            del good.memory.blobs[str(digest_of(bad))]
+        else:
+            good.memory.blobs[str(digest_of(bad))] = content
+    assert good.verify() == found
+
+
+@pytest.mark.parametrize("error", [Unauthorized, NoRegistry])
+def test_a_registry_that_no_longer_answers_is_no_damaged_referrer(
+    good: Pushed, monkeypatch: pytest.MonkeyPatch, error: type[BuilderError]
+) -> None:
+    known = good.memory.blob
+
+    def blob(digest: Digest) -> Iterator[bytes]:
+        if digest == digest_of(attested.listed(good.digest).content):
+            raise error("no more", where="registry.example.com", remedy="wait")
+        return known(digest)
+
+    monkeypatch.setattr(good.memory, "blob", blob)
+    with pytest.raises(error):
         good.verify()
 
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import dataclasses
 import io
 import json
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from builder.errors import NoNamespaces, NoUnpackedImage
+from builder.errors import MachineError, NoNamespaces, NoUnpackedImage
 from builder.process import Completed
-from builder.unpacked import enter, server
+from builder.unpacked import enter, image, server
 from builder.unpacked.image import UnpackedImage, unpack
 
 CONFIG = {"Entrypoint": ["/start"], "Cmd": ["serve"], "Env": ["PATH=/bin", "A=b=c"], "User": "1000:1000"}
@@ -46,13 +51,58 @@ def test_an_image_is_unpacked_with_what_it_says_of_itself(tmp_path: Path) -> Non
     (folder / "rootfs").mkdir(parents=True)
     (folder / "rootfs" / "old").touch()
     engine: Any = Engine()
-    image = unpack(engine, "sha256:1", "x:y", folder)
-    assert (image.root / "etc" / "hello").read_text() == "hello"
-    assert not (image.root / "old").exists()
-    assert image.command == ["/start", "serve"]
-    assert image.environment == {"PATH": "/bin", "A": "b=c"}
-    assert (image.user, image.digest, image.reference) == ("1000:1000", "sha256:1", "x:y")
-    assert UnpackedImage.read(folder) == image
+    unpacked = unpack(engine, "sha256:1", "x:y", folder)
+    assert (unpacked.root / "etc" / "hello").read_text() == "hello"
+    assert not (unpacked.root / "old").exists()
+    assert unpacked.command == ["/start", "serve"]
+    assert unpacked.environment == {"PATH": "/bin", "A": "b=c"}
+    assert (unpacked.user, unpacked.digest, unpacked.reference) == ("1000:1000", "sha256:1", "x:y")
+    assert UnpackedImage.read(folder) == unpacked
+
+
+def test_all_that_an_image_has_is_unpacked_whatever_python_s_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Python 3.14's default is a filter that refuses absolute links."""
+    used = []
+    plain = tarfile.TarFile.extractall
+
+    def extractall(self: Any, *arguments: Any) -> None:
+        used.append(self.extraction_filter)
+        self.extraction_filter = None
+        plain(self, *arguments)
+
+    monkeypatch.setattr(tarfile, "fully_trusted_filter", "all", raising=False)
+    monkeypatch.setattr(tarfile.TarFile, "extractall", extractall)
+    engine: Any = Engine()
+    unpack(engine, "sha256:1", "x:y", tmp_path / "x")
+    assert used == ["all"]
+
+
+def test_nothing_but_an_image_is_removed_where_one_is_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    engine: Any = Engine()
+    unpack(engine, "sha256:1", "x:y", tmp_path)
+    assert (tmp_path / "mine").exists()
+
+
+def test_what_another_user_left_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "rootfs" / "etc").mkdir(parents=True)
+    (tmp_path / "image.json").touch()
+
+    def rmtree(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path / "etc"))
+
+    monkeypatch.setattr(image.shutil, "rmtree", rmtree)
+    engine: Any = Engine()
+    with pytest.raises(MachineError, match="Permission denied") as failure:
+        unpack(engine, "sha256:1", "x:y", tmp_path)
+    assert failure.value.where == str(tmp_path / "rootfs" / "etc")
+    assert str(tmp_path) in failure.value.remedy
+    with pytest.raises(NoUnpackedImage, match="no unpacked image") as none:
+        UnpackedImage.read(tmp_path)
+    assert "not there yet" in none.value.remedy
+    assert str(tmp_path) not in none.value.remedy  # where it would be refused again
 
 
 @pytest.mark.parametrize(
@@ -106,7 +156,7 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "rootfs"
     for name in ("dev", "sys", "proc", "tmp", "mnt", "bin", "models"):
         (folder / name).mkdir(parents=True)
-    for program in ("sh", "cat", "ls", "id", "test"):
+    for program in ("sh", "cat", "ls", "id", "test", "sleep"):
         _add(folder, Path(str(shutil.which(program))))
     (folder / "models" / "libx.so").write_text("a library")
     tmp_path.chmod(0o755)
@@ -156,3 +206,101 @@ def test_what_cannot_be_started_is_told(root: Path) -> None:
     done = _run(root, "true", hidden=["/models/no.so"])
     assert done.returncode == 125
     assert "/models/no.so" in done.stderr
+
+
+def test_the_image_s_files_cannot_be_written(root: Path) -> None:
+    """As in a container, by root too; what is the command's own can."""
+    done = _run(root, "echo x > /tmp/a && echo x > /dev/shm/a && cat /tmp/a; echo x > /models/a")
+    assert done.stdout == "x\n"
+    assert "Read-only file system" in done.stderr
+    assert done.returncode != 0
+    assert not (root / "models" / "a").exists()
+    (root / "models" / "a").write_text("of this machine still")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount what is forbidden to others")
+def test_users_namespaces_keep_what_the_machine_forbids(root: Path) -> None:
+    """A mount without set-user-ID programs and devices stays one, or the kernel refuses to make it read-only."""
+    room = enter.Room(str(root), ["sh", "-c", "echo x > /models/a"], {"PATH": "/bin:/usr/bin"})
+    folder = str(root)
+    inner = shlex.join(
+        [*namespaces_of_users(), sys.executable, "-I", "-S", str(enter.__file__), json.dumps(dataclasses.asdict(room))]
+    )
+    script = f"mount --bind {folder} {folder} && mount -o remount,bind,nosuid,nodev,noatime {folder} && {inner}"
+    done = subprocess.run(
+        [*enter.namespaces(), "sh", "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "Read-only file system" in done.stderr, done.stderr
+    assert done.returncode != enter._CANNOT
+
+
+def namespaces_of_users() -> list[str]:
+    return ["unshare", "--user", "--map-root-user", *enter.namespaces()[1:]]
+
+
+def _started(root: Path, *arguments: str, user: str = "") -> tuple[subprocess.Popen[bytes], int]:
+    """A command, and its process once it is itself."""
+    room = enter.Room(str(root), list(arguments), {"PATH": "/bin:/usr/bin"}, user=user)
+    process = subprocess.Popen(enter.command(room), stdout=subprocess.PIPE)
+    wanted = "\0".join(arguments).encode()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for child in server._children(process.pid):
+            if Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0") == wanted:
+                return process, child
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError(f"{arguments} was not started")
+
+
+def _is_gone(pid: int) -> bool:
+    """Nobody may have asked yet how it ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return True
+
+
+@pytest.mark.parametrize("user", ["", "1000:1000"])
+def test_the_command_ends_with_what_started_it(root: Path, user: str) -> None:
+    process, child = _started(root, "sleep", "300", user=user)
+    try:
+        process.kill()
+        process.wait(10)
+        deadline = time.monotonic() + 10
+        while not _is_gone(child) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert _is_gone(child)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_server_that_heeds_no_signal_is_ended_at_once(root: Path) -> None:
+    process, child = _started(root, "sleep", "300", user="1000:1000")
+    began = time.monotonic()
+    server._stop(process)
+    assert time.monotonic() - began < server._STOPPING_SECONDS / 2
+    assert process.returncode is not None
+    assert _is_gone(child)
+
+
+def test_a_server_that_heeds_them_ends_by_itself(root: Path) -> None:
+    script = "trap 'echo ended; exit 0' TERM; echo ready; while true; do sleep 0.01; done"
+    process, child = _started(root, "sh", "-c", script, user="1000:1000")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    server._stop(process)
+    assert process.stdout.read() == b"ended\n"
+    assert process.returncode == 0
+    assert _is_gone(child)
+
+
+def test_a_server_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.setattr(server, "_STOPPING_SECONDS", 2.0)
+    script = "trap : TERM; echo ready; while true; do sleep 0.01; done"
+    process, child = _started(root, "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    server._stop(process)
+    assert process.returncode is not None
+    assert _is_gone(child)

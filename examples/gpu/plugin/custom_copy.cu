@@ -101,6 +101,45 @@ void LaunchCopy(Pieces &pieces, int count, cudaStream_t stream) {
   CopyPieces<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(pieces);
 }
 
+/** A batch, sample by sample: few pieces, and a launch whenever there are as many as one has room for. */
+class Batch {
+ public:
+  explicit Batch(cudaStream_t stream) : stream_(stream) {}
+
+  /** Samples that follow one another in both buffers are one piece: a batch in one block is one copy. */
+  void Add(void *dst, const void *src, int64_t size) {
+    if (size == 0) return;
+    if (count_ > 0) {
+      Piece &last = pieces_.piece[count_ - 1];
+      if (static_cast<uint8_t *>(last.dst) + last.size == dst &&
+          static_cast<const uint8_t *>(last.src) + last.size == src) {
+        last.size += size;
+        return;
+      }
+    }
+    if (count_ == kPiecesPerLaunch) Flush();
+    pieces_.piece[count_++] = {dst, src, size};
+  }
+
+  /** Starts what is left. Returns the number of launches since the beginning. */
+  int Finish() {
+    if (count_ > 0) Flush();
+    return launches_;
+  }
+
+ private:
+  void Flush() {
+    LaunchCopy(pieces_, count_, stream_);
+    count_ = 0;
+    launches_++;
+  }
+
+  cudaStream_t stream_;
+  Pieces pieces_;
+  int count_ = 0;
+  int launches_ = 0;
+};
+
 // --- The operator. ---
 
 template <>
@@ -108,36 +147,14 @@ void CustomCopy<::dali::GPUBackend>::RunImpl(::dali::Workspace &ws) {
   const auto &input = ws.Input<::dali::GPUBackend>(0);
   auto &output = ws.Output<::dali::GPUBackend>(0);
   CopyMetadata(output, input);
-  const cudaStream_t stream = ws.stream();
 
   const auto &shape = input.shape();
   const int64_t element_size = input.type_info().size();
-  Pieces pieces;
-  int count = 0;
-  auto flush = [&] {
-    if (count == 0) return;
-    LaunchCopy(pieces, count, stream);
-    CUDA_CALL(cudaGetLastError());
-    count = 0;
-  };
+  Batch batch(ws.stream());
   for (int i = 0; i < shape.num_samples(); i++) {
-    const int64_t size = shape.tensor_size(i) * element_size;
-    if (size == 0) continue;
-    auto *dst = static_cast<uint8_t *>(output.raw_mutable_tensor(i));
-    const auto *src = static_cast<const uint8_t *>(input.raw_tensor(i));
-    // Samples that follow one another in both buffers are one piece: a batch in one block is one copy.
-    if (count > 0) {
-      Piece &last = pieces.piece[count - 1];
-      if (static_cast<uint8_t *>(last.dst) + last.size == dst &&
-          static_cast<const uint8_t *>(last.src) + last.size == src) {
-        last.size += size;
-        continue;
-      }
-    }
-    if (count == kPiecesPerLaunch) flush();
-    pieces.piece[count++] = {dst, src, size};
+    batch.Add(output.raw_mutable_tensor(i), input.raw_tensor(i), shape.tensor_size(i) * element_size);
   }
-  flush();
+  if (batch.Finish() > 0) CUDA_CALL(cudaGetLastError());
 }
 
 }  // namespace custom_copy
