@@ -36,7 +36,7 @@ def test_the_daily_loop_works_as_written(
     }
     (project.root / "examples").symlink_to(ROOT / "examples")
     commands = _block("The daily loop")
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         # The ports are whatever is free here; the rest is to the letter.
         command = command.replace("localhost:5000/mydali", f"{registry}/under-test/mydali")
