@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "under-test"
 """In the name of every image that the tests make, so that a user's own are neither replaced nor removed."""
 REGISTRY_IMAGE = "triton-dali-builder/registry"
+LOOPBACK: Any = ("127.0.0.1", None)
+"""A free port on IPv4 alone: on IPv6 the engine gives another one, which under IPv4 may be another registry's."""
 PROJECT_FILES = (
     "Dockerfile",
     ".dockerignore",
@@ -211,7 +213,7 @@ def start_registry(registry_image: str) -> Iterator[Callable[..., str]]:
     started: list[DockerContainer] = []
 
     def start(settings: dict[str, str] | None = None, files: dict[Path, str] | None = None) -> str:
-        container = DockerContainer(registry_image).with_exposed_ports(5000)
+        container = DockerContainer(registry_image).with_bind_ports(5000, LOOPBACK)
         for name, value in (settings or {}).items():
             container.with_env(name, value)
         for path, inside in (files or {}).items():

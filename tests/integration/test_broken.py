@@ -33,4 +33,5 @@ def test_a_mistake_is_named_and_harms_nothing(case: Case, built_project: Project
     judge(case, root, done.returncode, done.document)
     if case.command == "smoke" and case.exit == 5:  # nothing vouches for the image any more
         before.pop(".builder/embedded/verification.json")
+        before = {name: digest for name, digest in before.items() if not name.startswith(".builder/verified/")}
     assert files(root) == before
