@@ -6,9 +6,10 @@ are put under them by digest: nobody reads, copies or compresses them again, and
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +29,8 @@ from builder.revision import Revision
 
 _EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 _DEFINITION = "image.bake.json"
+_ON_TRIAL = "_load"
+"""Added to an image's tag, in which there is no underscore."""
 
 
 def run(
@@ -56,13 +59,31 @@ def run(
         layout = Layout(Image.layout(project, name))
         reference = project.local_name(name)
         if engine.has_image(parts[name].base):
-            if not engine.has_image(str(digest)):
-                engine.load(layout.archive(str(Reference.parse(reference))), reference)
-            image = named(engine, str(digest), reference, parts[name], time.monotonic() - began)
+            with _loaded(engine, layout, reference):
+                image = named(engine, str(digest), reference, parts[name], time.monotonic() - began)
         else:
             image = _elsewhere(engine, layout, reference, parts[name], time.monotonic() - began)
         images.append(image.save(project))
     return images
+
+
+@contextlib.contextmanager
+def _loaded(engine: Engine, layout: Layout, reference: str) -> Iterator[None]:
+    """The image in the engine, for the length of a `with` under a name of its own.
+
+    Loaded under a name that an earlier image has, it would take that image's place, and nobody could push it any more.
+    """
+    if engine.has_image(str(layout.digest)):
+        yield
+        return
+    trial = reference + _ON_TRIAL
+    try:
+        engine.load(layout.archive(str(Reference.parse(trial))), trial)
+        yield
+    finally:
+        if engine.has_image(trial):
+            with translated(trial):
+                engine.client.images.remove(trial)
 
 
 def compose(
