@@ -28,8 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "under-test"
 """In the name of every image that the tests make, so that a user's own are neither replaced nor removed."""
 REGISTRY_IMAGE = "triton-dali-builder/registry"
-LOOPBACK: Any = ("127.0.0.1", None)
-"""A free port on IPv4 alone: on IPv6 the engine gives another one, which under IPv4 may be another registry's."""
 PROJECT_FILES = (
     "Dockerfile",
     ".dockerignore",
@@ -142,6 +140,13 @@ def copy_project(to: Path) -> Path:
     return to
 
 
+def on_ipv4(container: DockerContainer, port: int) -> DockerContainer:
+    """Publishes a port on IPv4 alone: the one on IPv6 is another, and under IPv4 it may be another registry's."""
+    ports: dict[str, Any] = container.ports
+    ports[f"{port}/tcp"] = ("0.0.0.0", None)
+    return container
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """The engine. Without one these tests fail; they are never skipped."""
@@ -213,7 +218,7 @@ def start_registry(registry_image: str) -> Iterator[Callable[..., str]]:
     started: list[DockerContainer] = []
 
     def start(settings: dict[str, str] | None = None, files: dict[Path, str] | None = None) -> str:
-        container = DockerContainer(registry_image).with_bind_ports(5000, LOOPBACK)
+        container = on_ipv4(DockerContainer(registry_image), 5000)
         for name, value in (settings or {}).items():
             container.with_env(name, value)
         for path, inside in (files or {}).items():

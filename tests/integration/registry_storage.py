@@ -13,7 +13,7 @@ from pathlib import Path
 from builder.reference import Digest
 from builder.registry.content import digest_of
 
-from .conftest import LOOPBACK, DockerContainer, HttpWaitStrategy
+from .conftest import DockerContainer, HttpWaitStrategy, on_ipv4
 
 Blob = tuple[Digest, int]
 """And its bytes."""
@@ -79,7 +79,7 @@ class Storage:
 @contextmanager
 def registry_on(storage: Storage, image: str) -> Iterator[str]:
     """A registry of `image` that keeps what it has in that folder; gives its address."""
-    container = DockerContainer(image).with_bind_ports(5000, LOOPBACK)
+    container = on_ipv4(DockerContainer(image), 5000)
     container.with_volume_mapping(str(storage.folder), "/var/lib/registry", "rw")
     container.waiting_for(HttpWaitStrategy(5000, "/v2/").for_status_code(200))
     with container:

@@ -31,7 +31,7 @@ from builder.reference import Digest, Reference
 from builder.registry import Descriptor, Registry
 from builder.registry.content import OCI_MANIFEST, as_content, digest_of
 
-from .conftest import LOOPBACK, ROOT, DockerContainer, HttpWaitStrategy
+from .conftest import ROOT, DockerContainer, HttpWaitStrategy, on_ipv4
 from .faulty_registry import FaultyRegistry
 
 MIB = 1 << 20
@@ -315,7 +315,7 @@ def test_a_registry_that_says_503_to_all_writes(proxy: FaultyRegistry, repositor
 @pytest.fixture(scope="module")
 def full(registry_image: str) -> Iterator[str]:
     """A registry whose disk has 8 MB."""
-    container = DockerContainer(registry_image).with_bind_ports(5000, LOOPBACK)
+    container = on_ipv4(DockerContainer(registry_image), 5000)
     container.with_tmpfs_mount("/var/lib/registry", "size=8m,mode=1777")
     container.waiting_for(HttpWaitStrategy(5000, "/v2/").for_status_code(200))
     with container:
