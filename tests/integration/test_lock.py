@@ -40,7 +40,7 @@ def test_a_build_is_held_to_its_lock(locked: Project, engine: Engine) -> None:
 
     # A version that the mirror does not have.
     path = locked.root / "builder.lock"
-    path.write_text(re.sub(r'"g\\+\\+-12" = ".*"|g\\+\\+-12 = ".*"', '"g++-12" = "12.0.0-0"', text))
+    path.write_text(re.sub(r'"g\+\+-12" = ".*"', '"g++-12" = "12.0.0-0"', text))
     assert path.read_text() != text
     error = locked.builder("build", "--target=ngc", "--json").failed("lock-outdated", 2)
     assert any(line.startswith("g++-12=") for line in error["detail"])
