@@ -18,6 +18,8 @@ from builder.revision import Revision
 
 OCI = "org.opencontainers.image."
 OURS = "triton-dali-builder."
+EMBEDDED_BASE = "_base"
+"""Added to a target's name, in which there is no underscore, for the embedded base that it needs."""
 _LAST_STAGE = "served"
 LAYERS = ("runtime", _LAST_STAGE)
 """The stages that put the image together out of what others made."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,11 +19,12 @@ from builder import oci, recipe, record
 from builder.artifacts import Image, Layer, Parts
 from builder.docker.bake import bake
 from builder.docker.engine import Engine, translated
+from builder.docker.loaded import loaded
 from builder.errors import MachineError
 from builder.oci import BaseImage, Layout
 from builder.project import Project
 from builder.recipe import Bases
-from builder.reference import Digest, Reference
+from builder.reference import Digest
 from builder.registry.content import as_content, digest_of
 from builder.revision import Revision
 
@@ -59,31 +60,13 @@ def run(
         layout = Layout(Image.layout(project, name))
         reference = project.local_name(name)
         if engine.has_image(parts[name].base):
-            with _loaded(engine, layout, reference):
+            there = engine.has_image(str(digest))
+            with contextlib.nullcontext() if there else loaded(engine, layout, reference + _ON_TRIAL):
                 image = named(engine, str(digest), reference, parts[name], time.monotonic() - began)
         else:
             image = _elsewhere(engine, layout, reference, parts[name], time.monotonic() - began)
         images.append(image.save(project))
     return images
-
-
-@contextlib.contextmanager
-def _loaded(engine: Engine, layout: Layout, reference: str) -> Iterator[None]:
-    """The image in the engine, for the length of a `with` under a name of its own.
-
-    Loaded under a name that an earlier image has, it would take that image's place, and nobody could push it any more.
-    """
-    if engine.has_image(str(layout.digest)):
-        yield
-        return
-    trial = reference + _ON_TRIAL
-    try:
-        engine.load(layout.archive(str(Reference.parse(trial))), trial)
-        yield
-    finally:
-        if engine.has_image(trial):
-            with translated(trial):
-                engine.client.images.remove(trial)
 
 
 def compose(

@@ -21,9 +21,6 @@ from builder.project import Project
 from builder.recipe import Base, Bases
 from builder.reference import Digest
 
-_EMBEDDED_BASE = "_base"
-"""Added to a target's name, in which there is no underscore."""
-
 
 def run(
     project: Project,
@@ -52,7 +49,7 @@ def run(
         targets[name] = recipe.parts(project, name, base)
         if base.triton is None and with_base:
             embedded[name] = recipe.embedded_name(project, name, base)
-            targets[name + _EMBEDDED_BASE] = recipe.embedded(project, name, base, embedded[name])
+            targets[name + recipe.EMBEDDED_BASE] = recipe.embedded(project, name, base, embedded[name])
     metadata = bake(
         targets,
         context=project.root,
@@ -61,7 +58,11 @@ def run(
         no_cache=no_cache,
     )
     return [
-        _read(project, name, base.triton or _embedded(embedded.get(name, ""), metadata.get(name + _EMBEDDED_BASE, {})))
+        _read(
+            project,
+            name,
+            base.triton or _embedded(embedded.get(name, ""), metadata.get(name + recipe.EMBEDDED_BASE, {})),
+        )
         for name, base in bases.items()
     ]
 

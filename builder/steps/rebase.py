@@ -23,8 +23,9 @@ from builder.artifacts import Image, Parts, Verification
 from builder.checks import rebase as rules
 from builder.checks.libraries import Runtime, runtime_of
 from builder.checks.rebase import Need
+from builder.docker import loaded as images
 from builder.docker.bake import bake
-from builder.docker.engine import Engine, translated
+from builder.docker.engine import Engine
 from builder.elf import Library
 from builder.errors import BuildError, CheckFailed, NothingBuilt
 from builder.lock import LockedTarget
@@ -32,12 +33,10 @@ from builder.oci import BaseImage, Layout
 from builder.project import FILE_NAME, Project, Target
 from builder.recipe import Base, Bases
 from builder.record import Record
-from builder.reference import Digest, Reference
+from builder.reference import Digest
 from builder.revision import Revision
 
 _DEFINITION = "rebase.bake.json"
-_EMBEDDED_BASE = "_base"
-"""Added to a target's name, in which there is no underscore."""
 _ON_TRIAL = "_rebase"
 """Added to an image's tag, in which there is no underscore either."""
 
@@ -205,7 +204,7 @@ def measure(
     targets = {name: target}
     if bases.triton is None:
         embedded = recipe.embedded_name(project, name, bases)
-        targets[name + _EMBEDDED_BASE] = recipe.embedded(project, name, bases, embedded)
+        targets[name + recipe.EMBEDDED_BASE] = recipe.embedded(project, name, bases, embedded)
     onto = project.targets[name].triton_image
     try:
         metadata = _bake(project, targets, console)
@@ -218,7 +217,7 @@ def measure(
     runtime = Runtime(facts["dali"], facts["glibc"], facts["glibcxx"], machine)
     if bases.triton:
         return Under(bases.triton, facts["triton"], runtime)
-    digest = Digest(metadata[name + _EMBEDDED_BASE]["containerimage.digest"])
+    digest = Digest(metadata[name + recipe.EMBEDDED_BASE]["containerimage.digest"])
     return Under(Base(embedded, digest), facts["triton"], runtime)
 
 
@@ -293,9 +292,9 @@ def compose(
     name = made.target
     layout = Layout(folder / "oci")
     revision = found.record.revision
-    target = recipe.layers(project, made, bases, husk, revision, _labels(project, found, made, bases, revision))
+    labels = _labels(project, found, made, bases, revision)
+    target = recipe.layers(project, made, bases, husk, revision, labels, layout.folder)
     target["contexts"] = {**target["contexts"], "models": str(folder / "models")}
-    target["output"] = [each.replace(str(Image.layout(project, name)), str(layout.folder)) for each in target["output"]]
     _bake(project, {name: target}, console)
     layers = [each["digest"] for each in layout.manifest["layers"]]
     if layers != [each["digest"] for each in found.own]:
@@ -309,21 +308,13 @@ def compose(
     return layout
 
 
-@contextlib.contextmanager
-def loaded(engine: Engine, layout: Layout, reference: str) -> Iterator[str]:
+def loaded(engine: Engine, layout: Layout, reference: str) -> contextlib.AbstractContextManager[str]:
     """The image in the engine for the length of a `with`, or for longer where it gets a name of its own.
 
     Args:
         reference: the name that it is to have once it is proven.
     """
-    trial = reference + _ON_TRIAL
-    try:
-        engine.load(layout.archive(str(Reference.parse(trial))), trial)
-        yield str(layout.digest)
-    finally:
-        if engine.has_image(trial):
-            with translated(trial):
-                engine.client.images.remove(trial, force=True)
+    return images.loaded(engine, layout, reference + _ON_TRIAL)
 
 
 def to_write(project: Project, proven: Project, name: str) -> tuple[str, ...]:
