@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import docker.errors
 import pytest
+from docker.models.images import Image as DockerImage
 
 from builder.docker.engine import Engine
 
@@ -151,12 +154,29 @@ def on_ipv4(container: DockerContainer, port: int) -> DockerContainer:
 def engine() -> Iterator[Engine]:
     """The engine. Without one these tests fail; they are never skipped."""
     engine = Engine.connect()
+    _remove_images(engine, lambda image: REPOSITORY in _names(image))  # of a session that was killed
+    before = {image.id for image in engine.client.images.list()}
     yield engine
-    # What the tests named in it goes; what anybody else has there stays.
+    _remove_images(engine, lambda image: REPOSITORY in _names(image) or (image.id not in before and _is_ours(image)))
+
+
+def _remove_images(engine: Engine, wanted: Callable[[DockerImage], bool]) -> None:
     for image in engine.client.images.list():
-        if names := [tag for tag in image.tags if REPOSITORY in tag]:
-            for name in names:
-                engine.client.images.remove(name, force=True)
+        if wanted(image):
+            for name in image.tags or [image.id]:
+                with contextlib.suppress(docker.errors.ImageNotFound):
+                    engine.client.images.remove(name, force=True)
+
+
+def _names(image: DockerImage) -> str:
+    return " ".join([*image.tags, *(image.attrs["RepoDigests"] or ())])
+
+
+def _is_ours(image: DockerImage) -> bool:
+    """Bases that the tests changed, and images that lost their name to a later build: gigabytes each."""
+    if image.tags:
+        return any(tag.startswith(("triton-dali-builder/embedded:", "triton-dali-builder/husk:")) for tag in image.tags)
+    return any(each.startswith("TRITON_SERVER_VERSION=") for each in image.attrs["Config"].get("Env") or ())
 
 
 @pytest.fixture(scope="session")
