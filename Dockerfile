@@ -149,39 +149,46 @@ ARG CUDA_ARCHITECTURES=
 ARG DALI_PLUGIN_CUDA=ON
 # As a pattern, which may match nothing: models of DALI's own operators need no plugin.
 COPY plugi[n] /src/plugin
-RUN --mount=type=bind,from=package,source=/builder/stages/cmake,target=/run/cmake <<EOF
+COPY model_repository/*.so /given/
+# A build folder that stays here, so that only what changed is compiled again.
+ARG DALI_VERSION=1.53.0
+RUN --mount=type=bind,from=package,source=/builder/stages,target=/run/stages --mount=type=secret,id=fresh \
+    --mount=type=cache,id=plugins-${DALI_VERSION}-${DALI_PLUGIN_CUDA},target=/kept,sharing=locked <<EOF
     set -e  # compile the plugins
-    mkdir -p /plugins
-    [ -d /src/plugin ] || exit 0
-    cmake -S /src/plugin -B /build -G Ninja -DCMAKE_MODULE_PATH=/run/cmake \
-        -DDALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA} ${CUDA_ARCHITECTURES:+"-DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"}
-    cmake --build /build
-    cmake --install /build --strip --prefix /plugins
+    mkdir -p /plugins-fs/models /given
+    if [ -d /src/plugin ]; then
+        python3 /run/stages/compile.py /src/plugin /kept /plugins-fs/models -DCMAKE_MODULE_PATH=/run/stages/cmake \
+            -DDALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA} ${CUDA_ARCHITECTURES:+"-DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"}
+    fi
+    # Libraries that were compiled elsewhere lie beside the models.
+    find /given -name '*.so' -exec cp -t /plugins-fs/models {} +
+    find /plugins-fs/models -mindepth 1 ! -path '/plugins-fs/models/*.so' -delete
+    chmod -R u=rwX,go=rX /plugins-fs
+    find /plugins-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
 FROM abi AS models
 ENV PYTHONPATH=${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} PYTHONDONTWRITEBYTECODE=1
-COPY --from=plugins /plugins/*.so /root-fs/models/
+COPY --from=plugins /plugins-fs/models /plugins
 COPY model_repository /root-fs/models/
 COPY --from=package /builder/stages /stages
-# Pipelines load their plugin from /models, where the server will have it.
+# Pipelines load their plugin from /models, where the server will have it. In the image libraries are a layer of their own:
+# a change of one sends no model, and the other way round.
 RUN <<EOF
     set -e  # serialize the pipelines
     ln -s /root-fs/models /models
+    find /plugins -name '*.so' -exec ln -sf -t /models {} +
     python3 /stages/serialize.py /models
-    # Libraries in a layer of their own: a change of one sends no model, and the other way round.
-    mkdir -p /plugins-fs/models
-    find /root-fs/models -maxdepth 1 -name '*.so' -exec mv -t /plugins-fs/models {} +
+    find /models/ -maxdepth 1 -name '*.so' -delete
     find /root-fs -type d -name __pycache__ -prune -exec rm -r {} +
-    chmod -R u=rwX,go=rX /root-fs /plugins-fs
-    find /root-fs /plugins-fs -exec touch --no-dereference --date=@0 {} +
+    chmod -R u=rwX,go=rX /root-fs
+    find /root-fs -exec touch --no-dereference --date=@0 {} +
 EOF
 
 # What loading them tells.
 FROM abi AS facts
 ENV PYTHONPATH=${DALI_HOME}${PYTHONPATH:+:${PYTHONPATH}} PYTHONDONTWRITEBYTECODE=1
-COPY --link --from=models /root-fs/ /
-COPY --link --from=models /plugins-fs/ /
+COPY --from=plugins /plugins-fs/ /
 COPY --from=package /builder/stages /stages
 # The libraries that the server will load, separated by colons; empty for all of them, by name.
 ARG PLUGIN_LIBS=
@@ -200,10 +207,10 @@ RUN python3 /stages/inventory.py /opt/toolchain > /toolchain.json
 FROM scratch AS inventory-alone
 COPY --link --from=inventory /toolchain.json /
 
-# That a base loads them, for `python -m builder rebase`: it has no compiler below it where `models` is given.
+# That a base loads them, for `python -m builder rebase`: it has no compiler below it where `models` and `plugins` are given.
 FROM scratch AS proof
 COPY --link --from=models /root-fs/models /models
-COPY --link --from=models /plugins-fs/models /models
+COPY --link --from=plugins /plugins-fs/models /models
 COPY --link --from=facts /facts.json /inventory.json /
 
 # What a build is judged by before there is an image: `--target artifacts --output DIR`.
@@ -212,7 +219,7 @@ COPY --link --from=inventory /toolchain.json /
 
 FROM ${SERVED_ON} AS runtime
 COPY --link --from=models /root-fs/ /
-COPY --link --from=models /plugins-fs/ /
+COPY --link --from=plugins /plugins-fs/ /
 EXPOSE 8000 8001 8002
 # The server needs no privilege. By number, so that Kubernetes can tell that it is not root.
 USER 1000:1000

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -161,6 +164,8 @@ class Image(Artifact):
     base_digest: str
     parts: str
     """`Parts.digest` of what it was made of."""
+    inputs: str = ""
+    """The digest of all that the build read; empty: unknown."""
     labels: dict[str, str]
     engine: str
     """The version of the engine that built it."""
@@ -184,6 +189,22 @@ class Latency(BaseModel):
 
     p50: float
     p99: float
+    histogram: tuple[tuple[float, int], ...] = ()
+    """As `buckets` gives it; empty in records that were made before there was one."""
+
+
+BUCKETS_PER_DECADE = 20
+"""Each bucket is 12 % wider than the one before: milliseconds and minutes are told equally well."""
+
+
+def buckets(milliseconds: Iterable[float]) -> tuple[tuple[float, int], ...]:
+    """How many of the times fall into which bucket: (its upper edge in ms, how many), without the empty ones.
+
+    The edges are 10**(n/20) ms for whole n, so that the buckets of two images are the same. An edge belongs to its
+    bucket; what is below 1 µs is in that of 1 µs.
+    """
+    numbers = Counter(math.ceil(BUCKETS_PER_DECADE * math.log10(max(each, 1e-3)) - 1e-9) for each in milliseconds)
+    return tuple((float(f"{10 ** (number / BUCKETS_PER_DECADE):.5g}"), numbers[number]) for number in sorted(numbers))
 
 
 class VerifiedModel(BaseModel):

@@ -20,15 +20,20 @@ from builder import __version__
 from builder.commands.base import base
 from builder.commands.build import build
 from builder.commands.check import check
+from builder.commands.clean import clean
 from builder.commands.config import config
+from builder.commands.dev import dev
+from builder.commands.diff import diff
 from builder.commands.doctor import doctor
 from builder.commands.explain import explain
+from builder.commands.history import history
 from builder.commands.init import eject, init
 from builder.commands.lock import lock
 from builder.commands.plan import plan
 from builder.commands.push import promote, push
 from builder.commands.rebase import rebase
 from builder.commands.render import render
+from builder.commands.report import report
 from builder.commands.reproduce import reproduce
 from builder.commands.schema import schema
 from builder.commands.serve import down, up
@@ -78,6 +83,11 @@ def _options(
 for each in (
     *(init, check, config, lock, build, smoke, rebase, push, promote, verify, reproduce, render, up, down),
     *(why, explain, doctor, plan, schema, base, eject),
+    history,
+    dev,
+    diff,
+    report,
+    clean,
 ):
     app.command()(each)
 

@@ -150,6 +150,12 @@ class NothingBuilt(ProjectError):
     code = "nothing-built"
 
 
+class BuildUnknown(ProjectError):
+    """No such build is in the journal of this machine."""
+
+    code = "build-unknown"
+
+
 class GoldenInvalid(ProjectError):
     """A file of golden arrays does not fit its model, or cannot be read."""
 
@@ -194,6 +200,24 @@ class NoBuildx(MachineError):
     """buildx is missing or too old."""
 
     code = "no-buildx"
+
+
+class NoBuilder(MachineError):
+    """buildx knows no builder of that name."""
+
+    code = "no-builder"
+
+
+class BuilderUnreachable(MachineError):
+    """A builder that buildx knows does not answer."""
+
+    code = "builder-unreachable"
+
+
+class BuilderUnsuitable(MachineError):
+    """A builder's driver, or the engine's image store, does not have what is asked of it."""
+
+    code = "builder-unsuitable"
 
 
 class NoCompose(MachineError):
@@ -284,6 +308,12 @@ class DownloadError(BuildError):
     code = "download-failed"
 
 
+class CacheNotWritten(BuildError):
+    """The build went through, and its cache could not be left where it should be."""
+
+    code = "cache-not-written"
+
+
 # Verification.
 
 
@@ -304,6 +334,12 @@ class NotReady(VerificationError):
     """The server was not ready in time."""
 
     code = "server-not-ready"
+
+
+class ModelNotLoaded(VerificationError):
+    """A server that runs refuses to load a model."""
+
+    code = "model-not-loaded"
 
 
 class WrongAnswer(VerificationError):

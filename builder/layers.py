@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -57,11 +58,22 @@ def files(blob: BinaryIO, media_type: str) -> dict[str, File]:
         blob: as registries have it.
         media_type: OCI's, which tells the compression.
     """
-    found = {}
+    return files_and_contents(blob, media_type, lambda _: False)[0]
+
+
+def files_and_contents(
+    blob: BinaryIO, media_type: str, wanted: Callable[[str], bool]
+) -> tuple[dict[str, File], dict[str, bytes]]:
+    """As `files`, and the contents of those whose paths are `wanted`, in one reading."""
+    found, contents = {}, {}
     with closing(unpacked(blob, media_type)) as content, tarfile.open(fileobj=content, mode="r|") as archive:
         for member in archive:
+            path = _path(member.name)
             stream = archive.extractfile(member) if member.isreg() else None
-            found[_path(member.name)] = File(
+            if stream and wanted(path):
+                contents[path] = stream.read()
+                stream = cast(Any, io.BytesIO(contents[path]))
+            found[path] = File(
                 kind=_KINDS.get(member.type, "file"),
                 mode=member.mode,
                 owner=(member.uid, member.gid, member.uname, member.gname),
@@ -72,7 +84,7 @@ def files(blob: BinaryIO, media_type: str) -> dict[str, File]:
                 sha256=hashlib.file_digest(cast(Any, stream), "sha256").hexdigest() if stream else "",
                 size=member.size,
             )
-    return found
+    return found, contents
 
 
 def _path(name: str) -> str:
@@ -105,7 +117,12 @@ def first_difference(one: Mapping[str, File], other: Mapping[str, File]) -> tupl
 
 
 def _differing(one: File, other: File) -> list[str]:
-    told = {
+    return [f"{what}: {its}, rebuilt {ours}" for what, (its, ours) in differing(one, other).items()]
+
+
+def differing(one: File, other: File) -> dict[str, tuple[Any, Any]]:
+    """In what two entries of one path are not the same, with the value of each."""
+    told: dict[str, tuple[Any, Any]] = {
         "content": (f"{one.size} bytes, {one.sha256[:12]}", f"{other.size} bytes, {other.sha256[:12]}"),
         "kind": (one.kind, other.kind),
         "mode": (f"{one.mode:o}", f"{other.mode:o}"),
@@ -115,4 +132,4 @@ def _differing(one: File, other: File) -> list[str]:
         "device": (one.device, other.device),
         "extended attributes": (dict(one.attributes), dict(other.attributes)),
     }
-    return [f"{what}: {its}, rebuilt {ours}" for what, (its, ours) in told.items() if its != ours]
+    return {what: values for what, values in told.items() if values[0] != values[1]}

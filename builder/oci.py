@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -107,8 +107,14 @@ class Layout:
     def holds(self, digest: Digest | str) -> bool:
         return self.path(digest).is_file()
 
-    def put_on(self, base: BaseImage) -> Digest:
+    def put_on(
+        self, base: BaseImage, *, command: Sequence[str] = (), labels: Mapping[str, str] | None = None
+    ) -> Digest:
         """Puts the image's own layers on those of `base`, whose configuration it has already.
+
+        Args:
+            command: takes the place of the one that it has, if there is any here.
+            labels: are added to those that it has.
 
         Returns:
             the digest of the whole image's manifest, of which there is one for equal layers and equal bases.
@@ -116,6 +122,12 @@ class Layout:
         manifest, config, under = self.manifest, self.config, json.loads(base.config)
         config["rootfs"]["diff_ids"] = [*under["rootfs"]["diff_ids"], *config["rootfs"]["diff_ids"]]
         config["history"] = [*under.get("history", ()), *config.get("history", ())]
+        if command:
+            config["config"]["Cmd"] = list(command)
+            told = {"created_by": f"CMD {json.dumps(command)}", "empty_layer": True}
+            config["history"].append({**told, **({"created": config["created"]} if "created" in config else {})})
+        if labels:
+            config["config"]["Labels"] = {**(config["config"].get("Labels") or {}), **labels}
         written = self._add(as_content(config))
         manifest["config"] = {"mediaType": CONFIG, "digest": str(written), "size": self.path(written).stat().st_size}
         manifest["layers"] = [*base.layers, *manifest["layers"]]

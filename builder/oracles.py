@@ -125,6 +125,15 @@ def load(root: Path, told: Model, where: str = FILE_NAME) -> Oracle:
     return Oracle(told.oracle, told.rtol, told.atol, lambda spec, seed: RandomQuestions(spec, seed, expect))
 
 
+def forget(root: Path) -> None:
+    """Lets the next `load` read the user's files again, and what they import of the project."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        ours = name.partition(".")[0] in ("__main__", __package__)
+        if file and not ours and Path(file).is_relative_to(root) and "site-packages" not in Path(file).parts:
+            del sys.modules[name]
+
+
 def file_of(told: Model) -> str:
     """The file of the project that an oracle is in; empty for one of this program's own."""
     name = told.oracle.partition(".py:")[0] + ".py" if ".py:" in told.oracle else told.oracle

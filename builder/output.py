@@ -12,9 +12,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from builder.artifacts import Image, Parts, Pushed, Verification
+from builder.artifacts import Image, Pushed, Verification
 from builder.catalogue import Severity
 from builder.errors import BuilderError, CheckFailed
 from builder.findings import Finding, errors, ordered
@@ -110,31 +109,6 @@ def _print(
             console.print(f"  [bold]{name:>6}[/]  {escape(text)}", soft_wrap=True)
     for line in detail:
         console.print(f"  [dim]{'|':>6}[/]  {escape(line)}", soft_wrap=True)
-
-
-def images(built: list[Image], parts: Mapping[str, Parts], console: Console) -> None:
-    """What went into each image, and a table of its layers."""
-    for image in built:
-        for plugin in parts[image.target].plugins:
-            has = ", ".join(f"{each.name} ({', '.join(each.devices)})" for each in plugin.operators) or "no operator"
-            console.print(f"{plugin.path}: {has}, compiled against DALI {parts[image.target].dali_version}")
-        table = Table(box=None, padding=(0, 2), title=f"{image.reference}  {image.digest[:19]}", title_justify="left")
-        table.add_column("layer", style="dim")
-        table.add_column("size", justify="right")
-        far = not image.in_engine
-        for layer in image.layers:
-            table.add_row(layer.digest[7:19], size(layer.bytes))
-        table.add_row(
-            "in all, compressed" if far else "in all", size(sum(each.bytes for each in image.layers)), style="bold"
-        )
-        console.print(table)
-        if far:
-            console.print(
-                f"its base {image.base} is not here: `push --untagged` takes it to that registry, "
-                "and a machine that has the base proves it",
-                markup=False,
-                soft_wrap=True,
-            )
 
 
 def build_document(built: list[Image], seconds: float) -> dict[str, Any]:

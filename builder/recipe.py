@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import package, sources
-from builder.artifacts import Image, Parts
+from builder.artifacts import Parts
 from builder.errors import ProjectError
 from builder.project import DEFAULT_DALI, MODELS, Project, Target
 from builder.reference import Digest
@@ -21,8 +21,13 @@ OURS = "triton-dali-builder."
 EMBEDDED_BASE = "_base"
 """Added to a target's name, in which there is no underscore, for the embedded base that it needs."""
 _LAST_STAGE = "served"
-LAYERS = ("runtime", _LAST_STAGE)
-"""The stages that put the image together out of what others made."""
+_HUSK = "husk"
+DEBIAN = "debian"
+"""The name of the context that stands for Debian, wherever a builder has it from."""
+_RUNTIME = "runtime"
+"""The stage that puts the image together out of what others made."""
+OWN_LAYERS = "_layers"
+"""Added to a target's name, in which there is no underscore, for the image's own layers."""
 # zstd: a gigabyte of base in a fifth of gzip's time, and smaller.
 _COMPRESSED = "compression=zstd,oci-mediatypes=true"
 
@@ -74,6 +79,16 @@ def trial(project: Project, target: str) -> Path:
     return project.state / target / "parts.trial"
 
 
+def trial_layout(project: Project, target: str) -> Path:
+    """Where the image's own layers are until then."""
+    return project.state / target / "oci.trial"
+
+
+def kept(project: Project, target: str) -> Path:
+    """Where they are from then on."""
+    return project.state / target / "parts"
+
+
 def lock_folder(project: Project, target: str) -> Path:
     """What the builder.lock has for the stage `lock`."""
     return project.state / target / "lock"
@@ -112,29 +127,32 @@ def embedded_name(project: Project, name: str, bases: Bases) -> str:
 
 def layers(
     project: Project,
-    made: Parts,
+    name: str,
     bases: Bases,
     husk: str,
     revision: Revision,
-    labels: Mapping[str, str],
-    folder: Path | None = None,
+    folder: Path,
+    *,
+    no_cache: bool = False,
 ) -> dict[str, Any]:
-    """The target that leaves the image's own layers in `folder`, on an image `husk` without any.
+    """The target that leaves the image's own layers in `folder`, an OCI image layout, on an image without any.
 
     Args:
-        folder: an OCI image layout; `Image.layout` by default.
+        husk: the context of that image.
+        no_cache: whether they are made anew from what the earlier stages left.
     """
-    built = image(project, made, bases, revision, labels)
+    whole = _common(project, name, bases, _RUNTIME, [f"type=oci,tar=false,dest={folder},{_COMPRESSED}"])
     return {
-        **built,
-        "args": {**built["args"], "SERVED_ON": husk},
-        "output": [f"type=oci,tar=false,dest={folder or Image.layout(project, made.target)},{_COMPRESSED}"],
+        **whole,
+        "args": {**whole["args"], "SOURCE_DATE_EPOCH": str(revision.epoch), "SERVED_ON": _HUSK},
+        "contexts": {**whole["contexts"], _HUSK: husk},
+        **({"no-cache-filter": [_RUNTIME]} if no_cache else {}),
     }
 
 
 def image(project: Project, made: Parts, bases: Bases, revision: Revision, labels: Mapping[str, str]) -> dict[str, Any]:
     """The target that leaves the image in the engine, without a name until it is found to be right."""
-    last = f"FROM runtime AS {_LAST_STAGE}\nCMD {json.dumps(command(project, plugins(project, made)))}\n"
+    last = f"FROM {_RUNTIME} AS {_LAST_STAGE}\nCMD {json.dumps(command(project, plugins(project, made)))}\n"
     whole = _common(project, made.target, bases, _LAST_STAGE, [f"type=image,{_COMPRESSED}"])
     return {
         **whole,
@@ -175,10 +193,17 @@ def plugins(project: Project, made: Parts) -> tuple[str, ...]:
 def _common(project: Project, name: str, bases: Bases, stage: str, output: list[str]) -> dict[str, Any]:
     return {
         "dockerfile-inline": _dockerfile(project),
-        "contexts": {"package": str(package.ROOT), "lock": str(lock_folder(project, name))},
+        "contexts": {
+            "package": str(package.ROOT),
+            "lock": str(lock_folder(project, name)),
+            # BuildKit writes the history of a context by SOURCE_DATE_EPOCH, that of other images as it is. So it is one
+            # for all builders, also where it is an image of the engine: the embedded base has one digest only.
+            **({DEBIAN: f"docker-image://{bases.debian.name}"} if bases.debian else {}),
+        },
         "platforms": [project.targets[name].platform],
         "target": stage,
-        "args": build_arguments(project, project.targets[name], bases),
+        "args": build_arguments(project, project.targets[name], bases)
+        | ({"DEBIAN_IMAGE": DEBIAN} if bases.debian else {}),
         "output": output,
     }
 

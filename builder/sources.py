@@ -25,6 +25,23 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+def exactly(folder: Path) -> str:
+    """SHA-256 over all below `folder` that a build could see: links, empty folders and execute bits as well."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if _IGNORED & set(name.parts):
+            continue
+        if path.is_symlink():
+            what = f"link {path.readlink()}"
+        elif path.is_dir():
+            what = "folder"
+        else:
+            what = f"{path.stat().st_mode & 0o777:o} {of_file(path)}"
+        total.update(f"{name}\0{what}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
 def of_file(path: Path) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

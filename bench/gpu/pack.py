@@ -22,6 +22,7 @@ from builder.docker.bake import bake
 from builder.docker.engine import Engine
 from builder.errors import BadUsage
 from builder.unpacked.image import UnpackedImage, unpack
+from builder.views import live
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "gpu"
@@ -112,7 +113,7 @@ def _kernels(folder: Path, console: Console) -> None:
         "args": {"DEBIAN_IMAGE": _builder("base")},
         "output": [f"type=local,dest={folder}"],
     }
-    bake({"kernels": target}, context=EXAMPLE, definition=folder / "kernels.bake.json", console=console)
+    bake({"kernels": target}, context=EXAMPLE, definition=folder / "kernels.bake.json", view=live.view(console))
 
 
 def _python(image: UnpackedImage) -> str:

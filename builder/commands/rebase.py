@@ -43,8 +43,9 @@ def rebase(
     import secrets
 
     from builder import project as projects
-    from builder import record
+    from builder import recipe, record
     from builder.checks import rebase as rules
+    from builder.docker import contexts
     from builder.docker.engine import Engine, require_buildx
     from builder.docker.server import ContainerHost
     from builder.errors import BuilderError, MachineError
@@ -90,11 +91,11 @@ def rebase(
             made = step.prove(proven, before, bases, under, folder, output.progress)
             # Where the sources have changed since, they say nothing of what is in the image.
             if record.digests(here) == before.record.sources:
-                output.findings(check.of_build(proven, made))
+                output.findings(check.of_build(proven, made, recipe.trial(proven, name)))
             else:
                 output.progress.print(f"{name}: the sources have changed since; the image has those of its build")
             on = step.base_image(proven, engine, made)
-            husk = image.load_husk(engine, on)
+            husk = contexts.husk(proven.state, on.husk)
             layout = step.compose(proven, before, made, bases, on, husk, folder, output.progress)
             reference, own = here.local_name(name), before.own
             with step.loaded(engine, layout, reference) as digest:

@@ -33,6 +33,7 @@ def reproduce(
     from builder.project import PLATFORM
     from builder.steps import base, image, parts
     from builder.steps import reproduce as step
+    from builder.views import live
 
     output = prepare(json, quiet, verbose)
     engine = Engine.connect()
@@ -49,9 +50,10 @@ def reproduce(
         here = step.project_of(found.record, project, Path(folder))
         name, held = found.record.target, found.record.made_on.lock
         bases = {name: base.resolve(here, here.targets[name], engine, output.console, held)}
-        [made] = parts.run(here, bases, {name: held}, output.progress, no_cache=True)
+        view = live.view(output.progress)
+        [made] = parts.run(here, bases, {name: held}, view, no_cache=True)
         parts.keep(here, made)
-        image.compose(here, engine, {name: made}, bases, found.record.revision, output.progress, no_cache=True)
+        image.compose(here, engine, {name: made}, bases, found.record.revision, view, no_cache=True)
         step.compare(engine, found, here, made)
     moved = found.record.compiled is not None
     told = "its own layers come out the same; it was rebased since, and what is under them is not compared"

@@ -82,6 +82,7 @@ def smoke(
     from builder.steps import smoke as step
     from builder.unpacked.image import UnpackedImage, unpack
     from builder.unpacked.server import ProcessHost
+    from builder.views import summary
 
     output = prepare(json, quiet, verbose)
     here = projects.load(project, settings or ())
@@ -118,6 +119,7 @@ def smoke(
         found = UnpackedImage.read(folder)
         name = _target_of(found, here, tuple(target or ()))
         verified.append(verify(ProcessHost(found), found.digest, found.reference, name))
+        summary.verified(verified, output.progress)
         output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
         return
 
@@ -148,6 +150,7 @@ def smoke(
                 "where there is room, and `promote` it there",
             )
         verified.append(one(each.digest, each.reference, name).save(here).keep(here))
+    summary.verified(verified, output.progress)
     output.result(out.smoke_document(verified), tuple(each.digest for each in verified if each.passed))
 
 

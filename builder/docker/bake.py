@@ -8,17 +8,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from builder.artifacts import write_atomically
+from builder.docker import brought, compiler
+from builder.docker.builders import Builder, unreachable, unsuitable
 from builder.docker.engine import engine_builder, engine_failure, gone
-from builder.docker.progress import BuildProgress, Step
+from builder.docker.progress import BuildProgress, Step, View
 from builder.docker.secrets import NetworkSecrets, from_machine
-from builder.errors import BuilderError, BuildError, CompileError, DownloadError, LockOutdated, NoBase, SerializeError
+from builder.errors import (
+    BuilderError,
+    BuildError,
+    CacheNotWritten,
+    CompileError,
+    DownloadError,
+    LockOutdated,
+    NoBase,
+    SerializeError,
+)
 from builder.process import run
 
-_ERROR_LINE = re.compile(r"(?:\berror\b(?: #\d+)?:|^CMake Error|undefined reference|: fatal error)", re.IGNORECASE)
-_NOT_AN_ERROR = re.compile(r": note:|: warning:|In file included")
 _BASE_STEP = re.compile(r"load metadata for|\] FROM ")
 _DOWNLOAD_FAILED = re.compile(
     r"Could not fetch URL|No matching distribution|HTTPS?ConnectionPool|Read timed out|ReadTimeoutError|Failed to fetch"
@@ -29,7 +36,11 @@ _ENGINE_GONE = re.compile(
     r"\bUnavailable\b.*(?:error reading from server|transport|connection)|cannot connect to the docker daemon",
     re.IGNORECASE,
 )
+_NOT_SUPPORTED = re.compile(r"not supported (?:for|by) the [\w-]+ driver")
+_NO_CONNECTION = "[internal] waiting for connection"
+_CACHE_STEP = re.compile(r"(?:^|\] )exporting cache to ")
 _DETAIL_LINES = 40
+_FRESH = "TRITON_DALI_BUILDER_FRESH"
 
 
 def bake(
@@ -37,12 +48,16 @@ def bake(
     *,
     context: Path,
     definition: Path,
-    console: Console,
+    view: View,
     no_cache: bool = False,
+    builder: Builder | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Builds all `targets` (bake's own JSON form) in one call, their common stages once.
 
     The definition stays in the file `definition`, where `docker buildx bake -f` can take it again.
+
+    Args:
+        builder: the engine's own by default. Of another one, images with a name come to the engine, too.
 
     Returns:
         buildx's metadata, a table for each target.
@@ -50,9 +65,37 @@ def bake(
     Raises:
         BuildError and its family: a stage failed.
         NoBase, DiskFull: the machine lacks what the build needs.
+        BuilderUnreachable, BuilderUnsuitable: it is the builder that fails.
     """
+    builder = builder or Builder(engine_builder())
+    if builder.engine:
+        return brought.bake(
+            builder.engine,
+            targets,
+            definition.parent,
+            lambda asked: _bake(asked, context, definition, view, no_cache, builder),
+        )
+    return _bake(targets, context, definition, view, no_cache, builder)
+
+
+def _bake(
+    targets: Mapping[str, Mapping[str, Any]],
+    context: Path,
+    definition: Path,
+    view: View,
+    no_cache: bool,
+    builder: Builder,
+) -> dict[str, dict[str, Any]]:
     network = from_machine()
-    write_atomically(definition, json.dumps(document(targets, network), indent=2) + "\n")
+    if no_cache:
+        # A secret, as it must not tell one build from another: also what the stage `plugins` keeps is made anew.
+        network.secrets.append(f"id=fresh,env={_FRESH}")
+        network.environment[_FRESH] = "yes"
+    # The program's own files are outside of the project: from 0.20 on buildx takes no such definition unasked.
+    # https://docs.docker.com/build/release-notes/#0200
+    network.environment["BUILDX_BAKE_ENTITLEMENTS_FS"] = "0"
+    told = {name: builder.told(name, target) for name, target in targets.items()}
+    write_atomically(definition, json.dumps(document(told, network), indent=2) + "\n")
     metadata = definition.with_name(definition.stem + ".metadata.json")
     metadata.unlink(missing_ok=True)
     command = [
@@ -64,15 +107,15 @@ def bake(
         "--metadata-file",
         str(metadata),
         "--progress=rawjson",
-        # The engine's own: what another one builds is not where `smoke` and `push` look for it.
-        f"--builder={engine_builder()}",
+        # Also the engine's own, or it would be the one that `docker buildx use` chose.
+        f"--builder={builder.name}",
     ]
     if no_cache:
         command.append("--no-cache")
-    with BuildProgress(console) as progress:
+    with BuildProgress(view) as progress:
         finished = run(command, env=network.environment, cwd=context, on_stderr=progress.feed)
-    if finished.returncode:
-        raise failure(progress)
+        if finished.returncode:
+            raise failure(progress, builder)
     return dict(json.loads(metadata.read_text(encoding="utf-8")))
 
 
@@ -106,13 +149,17 @@ def _literal(value: Any) -> Any:
     return value.replace("${", "$${").replace("%{", "%%{") if isinstance(value, str) else value
 
 
-def failure(progress: BuildProgress) -> BuilderError:
+def failure(progress: BuildProgress, builder: Builder | None = None) -> BuilderError:
     """The error that a broken build stands for, with the lines that matter of the step that broke it."""
     step = progress.failed
     message = step.error if step else "\n".join(progress.messages)
     if "no space left on device" in message or (step and any("No space left on device" in line for line in step.log)):
         return engine_failure("no space left on device", step.title if step else "docker buildx bake")
-    if _ENGINE_GONE.search("\n".join((message, *progress.messages))):
+    if builder and (_NOT_SUPPORTED.search(message) or any(map(_NOT_SUPPORTED.search, progress.messages))):
+        return unsuitable(builder.name, message)
+    if (step and step.name == _NO_CONNECTION) or _ENGINE_GONE.search("\n".join((message, *progress.messages))):
+        if builder and not builder.is_engine:
+            return unreachable(builder.name, message)
         return gone("docker buildx bake", message)
     if step is None:
         return BuildError(
@@ -120,6 +167,14 @@ def failure(progress: BuildProgress) -> BuilderError:
             where="docker buildx bake",
             remedy="see its message",
             detail=message.splitlines()[-10:],
+        )
+    if _CACHE_STEP.search(step.name):
+        return CacheNotWritten(
+            "the build's cache cannot be written",
+            where=step.title,
+            remedy="see what the registry says (`docker login` may be needed); with ignore-error=true in --cache-to a "
+            "build goes through without",
+            detail=[message],
         )
     if _BASE_STEP.search(step.name):
         return NoBase(
@@ -162,7 +217,7 @@ def _of_stage(step: Step, lines: list[str]) -> BuilderError:
             remedy="check the network, the proxy variables and the certificates (SSL_CERT_FILE); then build again",
             detail=downloads[-8:],
         )
-    if step.stage == "plugins":
+    if step.stage == compiler.STAGE:
         return CompileError(
             "the plugin does not compile",
             where="plugin/",
@@ -175,20 +230,6 @@ def _of_stage(step: Step, lines: list[str]) -> BuilderError:
 
 
 def compiler_messages(lines: list[str]) -> list[str]:
-    """The compiler's errors, each with the lines that show its place, out of a whole build log."""
-    kept: list[str] = []
-    following = 0
-    in_cmake = False
-    for line in lines:
-        if line.startswith("CMake Error"):
-            in_cmake = True
-        elif in_cmake and line.startswith(("--", "CMake ", "-- ")):
-            in_cmake = False
-        if _ERROR_LINE.search(line) and not line.startswith("ninja:"):
-            following = 4
-        elif line.startswith(("[", "FAILED:", "ninja:")) or _NOT_AN_ERROR.search(line):
-            following = 0
-        if following or in_cmake:
-            kept.append(line.replace("/src/plugin/", "plugin/"))
-            following -= following > 0
+    """The compiler's errors, each with the lines that show its place; without one, the whole log. Long ones are cut."""
+    kept = [line for message in compiler.messages(lines) for line in message]
     return (kept or lines)[:_DETAIL_LINES]

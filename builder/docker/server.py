@@ -86,6 +86,17 @@ def serving(
         arguments: added to the image's command.
     """
     engine.require_local()
+    options = hardened(gpus)
+    # /dev/null over a library: no loader takes it, and every engine has it.
+    options["mounts"] = [docker.types.Mount(path, "/dev/null", type="bind", read_only=True) for path in hidden]
+    if arguments:
+        options["command"] = [*(engine.image(image)["Config"]["Cmd"] or ()), *arguments]
+    with engine.running(image, **options) as container:
+        yield ContainerServer(container)
+
+
+def hardened(gpus: str = "") -> dict[str, Any]:
+    """How a server's container is run: without a privilege, on free loopback ports; `gpus` as in `serving`."""
     options: dict[str, Any] = {
         "ports": {f"{port}/tcp": ("127.0.0.1", None) for port in (HTTP_PORT, GRPC_PORT)},
         "read_only": True,
@@ -93,16 +104,11 @@ def serving(
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "shm_size": SHARED_MEMORY,
-        # /dev/null over a library: no loader takes it, and every engine has it.
-        "mounts": [docker.types.Mount(path, "/dev/null", type="bind", read_only=True) for path in hidden],
     }
-    if arguments:
-        options["command"] = [*(engine.image(image)["Config"]["Cmd"] or ()), *arguments]
     if gpus:
         chosen: dict[str, Any] = {"count": -1} if gpus == "all" else {"device_ids": gpus.split(",")}
         options["device_requests"] = [docker.types.DeviceRequest(capabilities=[["gpu"]], **chosen)]
-    with engine.running(image, **options) as container:
-        yield ContainerServer(container)
+    return options
 
 
 @dataclass(frozen=True)

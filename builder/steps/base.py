@@ -24,12 +24,19 @@ HOME_MADE = f"{bases.OURS}debian:bookworm"
 
 
 def resolve(
-    project: Project, target: Target, engine: Engine, console: Console, locked: LockedTarget | None = None
+    project: Project,
+    target: Target,
+    engine: Engine,
+    console: Console,
+    locked: LockedTarget | None = None,
+    *,
+    elsewhere: bool = False,
 ) -> Bases:
     """The images that `target` starts from, in the engine; a base that the wheel's toolchain does without stays away.
 
     Args:
         locked: what they have to be.
+        elsewhere: whether another builder pulls the base, so that it stays away as well.
 
     Raises:
         NoBase: one is not here, cannot be pulled, and cannot be made.
@@ -38,7 +45,7 @@ def resolve(
     triton = debian_base = None
     if not target.is_embedded:
         held = locked.triton_image if locked else None
-        if target.toolchain == "wheel" and not engine.has_image(target.triton_image):
+        if (elsewhere or target.toolchain == "wheel") and not engine.has_image(target.triton_image):
             triton = _in_registry(target.triton_image, held)
         else:
             triton = _in_engine(target.triton_image, held, engine, target.platform)

@@ -42,10 +42,10 @@ def _merged(found: Sequence[Finding], chosen: Collection[str]) -> list[Finding]:
     ]
 
 
-def of_build(project: Project, made: Parts) -> list[Finding]:
-    """What a target's parts tell, before they are kept."""
+def of_build(project: Project, made: Parts, left: Path) -> list[Finding]:
+    """What a target's parts tell, which are in the folder `left`."""
     target = project.targets[made.target]
-    folder = recipe.trial(project, made.target) / "models"
+    folder = left / "models"
     found = list(targets.check_base(project, made))
     found += models.check_models(project.root, project.repository_folder, _built(project, target, made, folder))
     runtime = libraries.runtime_of(target, made)

@@ -12,20 +12,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from builder import bases as base_images
-from builder import oci, recipe, record
+from builder import recipe, record
 from builder.artifacts import Image, Layer, Parts
+from builder.docker import contexts
 from builder.docker.bake import bake
+from builder.docker.builders import Builder
 from builder.docker.engine import Engine, translated
 from builder.docker.loaded import loaded
+from builder.docker.progress import View
 from builder.errors import MachineError
 from builder.oci import BaseImage, Layout
 from builder.project import Project
-from builder.recipe import Bases
+from builder.recipe import Base, Bases
 from builder.reference import Digest
-from builder.registry.content import as_content, digest_of
 from builder.revision import Revision
 
 _EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
@@ -40,33 +40,67 @@ def run(
     parts: Mapping[str, Parts],
     bases: Mapping[str, Bases],
     revision: Revision,
-    console: Console,
+    view: View,
     *,
+    on: Mapping[str, BaseImage] | None = None,
+    inputs: Mapping[str, str],
     began: float,
+    builder: Builder | None = None,
 ) -> list[Image]:
     """The images of all targets, in the engine if it has their base.
 
     Args:
+        on: as for `compose`.
+        inputs: `Image.inputs` by target.
         began: `time.monotonic()` when the build did.
+        builder: the engine's own by default.
 
     Raises:
         BuildError: a stage failed.
     """
-    if not engine.keeps_manifests:
-        return _in_older_store(project, engine, parts, bases, revision, console, began)
-    composed = compose(project, engine, parts, bases, revision, console)
-    images = []
-    for name, digest in composed.items():
-        layout = Layout(Image.layout(project, name))
-        reference = project.local_name(name)
-        if engine.has_image(parts[name].base):
-            there = engine.has_image(str(digest))
-            with contextlib.nullcontext() if there else loaded(engine, layout, reference + _ON_TRIAL):
-                image = named(engine, str(digest), reference, parts[name], time.monotonic() - began)
-        else:
-            image = _elsewhere(engine, layout, reference, parts[name], time.monotonic() - began)
-        images.append(image.save(project))
-    return images
+    if engine.keeps_manifests:
+        composed = compose(project, engine, parts, bases, revision, view, on=on, builder=builder)
+        built = [_brought(project, engine, parts[name], digest, began) for name, digest in composed.items()]
+    else:
+        built = _in_older_store(project, engine, parts, bases, revision, view, began, builder)
+    return [each.model_copy(update={"inputs": inputs[each.target]}).save(project) for each in built]
+
+
+class Beforehand:
+    """Gives the layers' targets for bases that are known before anything is built, so that one call builds it all."""
+
+    def __init__(self, project: Project, engine: Engine, revision: Revision) -> None:
+        self.on: dict[str, BaseImage] = {}
+        """Those bases, by target."""
+        self._project = project
+        self._engine = engine
+        self._revision = revision
+
+    def __call__(self, name: str, bases: Bases, base: Base) -> dict[str, Any] | None:
+        digest = base.digest
+        if digest is None:
+            if not base.name or not (there := self._engine.find(base.name)):
+                return None
+            digest = Digest(there["Id"])
+        project = self._project
+        self.on[name] = base_images.described(
+            project.state, self._engine, base.name, digest, project.targets[name].platform
+        )
+        folder = recipe.trial_layout(project, name)
+        shutil.rmtree(folder, ignore_errors=True)  # BuildKit would add to what is there
+        husk = contexts.husk(project.state, self.on[name].husk)
+        return recipe.layers(project, name, bases, husk, self._revision, folder)
+
+
+def _brought(project: Project, engine: Engine, parts: Parts, digest: Digest, began: float) -> Image:
+    """A composed image in the engine, if that has its base."""
+    layout = Layout(Image.layout(project, parts.target))
+    reference = project.local_name(parts.target)
+    if not engine.has_image(parts.base):
+        return _elsewhere(engine, layout, reference, parts, time.monotonic() - began)
+    there = engine.has_image(str(digest))
+    with contextlib.nullcontext() if there else loaded(engine, layout, reference + _ON_TRIAL):
+        return named(engine, str(digest), reference, parts, time.monotonic() - began)
 
 
 def compose(
@@ -75,45 +109,45 @@ def compose(
     parts: Mapping[str, Parts],
     bases: Mapping[str, Bases],
     revision: Revision,
-    console: Console,
+    view: View,
     *,
+    on: Mapping[str, BaseImage] | None = None,
     no_cache: bool = False,
+    builder: Builder | None = None,
 ) -> dict[str, Digest]:
     """Makes `Image.layout` of every target, and tells the digests. A build that fails leaves the earlier ones.
 
     Args:
+        on: the bases that layers were made for when the parts were; they are there already.
         no_cache: whether the layers are made anew from what the earlier stages left.
+        builder: the engine's own by default.
 
     Raises:
         BuildError: a stage failed.
     """
-    trials = {name: Layout(Image.layout(project, name).with_name("oci.trial")) for name in parts}
+    trials = {name: Layout(recipe.trial_layout(project, name)) for name in parts}
     under: dict[str, BaseImage] = {}
     targets = {}
     for name, each in parts.items():
         platform = project.targets[name].platform
         under[name] = base_images.described(project.state, engine, each.base, Digest(each.base_digest), platform)
-        labels = record.labels(project, each, bases[name], revision)
-        husk, folder = load_husk(engine, under[name]), trials[name].folder
-        targets[name] = recipe.layers(project, each, bases[name], husk, revision, labels, folder)
-        if no_cache:
-            targets[name]["no-cache-filter"] = recipe.LAYERS
+        if on and on.get(name) == under[name]:
+            continue
+        husk, folder = contexts.husk(project.state, under[name].husk), trials[name].folder
+        targets[name] = recipe.layers(project, name, bases[name], husk, revision, folder, no_cache=no_cache)
         shutil.rmtree(folder, ignore_errors=True)  # BuildKit would add to what is there
-    bake(targets, context=project.root, definition=project.state / _DEFINITION, console=console)
-    digests = {name: trials[name].put_on(base) for name, base in under.items()}
+    if targets:
+        definition = project.state / _DEFINITION
+        bake(targets, context=project.root, definition=definition, view=view, builder=builder)
+    digests = {}
+    for name, each in parts.items():
+        command = recipe.command(project, recipe.plugins(project, each))
+        labels = record.labels(project, each, bases[name], revision)
+        digests[name] = trials[name].put_on(under[name], command=command, labels=labels)
     for name, trial in trials.items():
         shutil.rmtree(Image.layout(project, name), ignore_errors=True)
         trial.folder.replace(Image.layout(project, name))
     return digests
-
-
-def load_husk(engine: Engine, base: BaseImage) -> str:
-    """The name of an image with the base's configuration and without its layers."""
-    config = base.husk
-    name = f"triton-dali-builder/husk:{digest_of(as_content(config)).value.removeprefix('sha256:')[:12]}"
-    if not engine.has_image(name):
-        engine.load([oci.husk_archive(name, config)], name)
-    return name
 
 
 def _in_older_store(
@@ -122,8 +156,9 @@ def _in_older_store(
     parts: Mapping[str, Parts],
     bases: Mapping[str, Bases],
     revision: Revision,
-    console: Console,
+    view: View,
     began: float,
+    builder: Builder | None,
 ) -> list[Image]:
     """Docker's older image store knows no manifests: there the engine makes the whole image."""
     if far := next(
@@ -144,11 +179,12 @@ def _in_older_store(
         },
         context=project.root,
         definition=project.state / _DEFINITION,
-        console=console,
+        view=view,
+        builder=builder,
     )
     digests = {name: _digest(engine, metadata[name]) for name in parts}
     return [
-        named(engine, digest, project.local_name(name), parts[name], time.monotonic() - began).save(project)
+        named(engine, digest, project.local_name(name), parts[name], time.monotonic() - began)
         for name, digest in digests.items()
     ]
 

@@ -14,6 +14,7 @@ from builder.docker.bake import bake
 from builder.lock import LockedTarget
 from builder.project import Project
 from builder.recipe import Bases
+from builder.views import live
 
 
 def run(project: Project, bases: dict[str, Bases], console: Console) -> dict[str, LockedTarget]:
@@ -30,7 +31,7 @@ def run(project: Project, bases: dict[str, Bases], console: Console) -> dict[str
             {name: recipe.inventory(project, name, each, folders[name]) for name, each in bases.items()},
             context=project.root,
             definition=project.state / "lock.bake.json",
-            console=console,
+            view=live.view(console),
         )
         told = {name: json.loads((folder / "toolchain.json").read_text()) for name, folder in folders.items()}
     return {name: record.locked(project, name, bases[name], lock.packages(told[name])) for name in bases}

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from builder import elf, recipe, sources
 from builder.artifacts import Parts, Plugin
 from builder.docker.bake import bake
+from builder.docker.builders import Builder
+from builder.docker.progress import View
 from builder.lock import LockedTarget, packages, write_packages
 from builder.project import Project
 from builder.recipe import Base, Bases
@@ -26,16 +26,21 @@ def run(
     project: Project,
     bases: Mapping[str, Bases],
     locked: Mapping[str, LockedTarget | None],
-    console: Console,
+    view: View,
     *,
     with_base: bool = True,
+    layers: Callable[[str, Bases, Base], dict[str, Any] | None] | None = None,
     no_cache: bool = False,
+    builder: Builder | None = None,
 ) -> list[Parts]:
     """The parts of every target in `bases`. They are on trial until `keep`: earlier ones stay as they are.
 
     Args:
         locked: what each target is held to.
         with_base: whether the embedded base becomes an image of its own, for others to be put on.
+        layers: gives the bake target of the image's own layers, for a target and its base, if that is known already, so
+            that one call builds both.
+        builder: the engine's own by default.
 
     Raises:
         CompileError, SerializeError, BuildError: a stage failed.
@@ -47,15 +52,21 @@ def run(
         shutil.rmtree(recipe.trial(project, name), ignore_errors=True)  # BuildKit would add to what is there
         write_packages(locked[name], recipe.lock_folder(project, name))
         targets[name] = recipe.parts(project, name, base)
+        if builder:
+            # All stages that cost something are below this one.
+            targets[name] |= builder.caches.exports(name)
         if base.triton is None and with_base:
             embedded[name] = recipe.embedded_name(project, name, base)
             targets[name + recipe.EMBEDDED_BASE] = recipe.embedded(project, name, base, embedded[name])
+        if layers and (own := layers(name, base, base.triton or Base(embedded.get(name, ""), None))):
+            targets[name + recipe.OWN_LAYERS] = own
     metadata = bake(
         targets,
         context=project.root,
         definition=project.state / "parts.bake.json",
-        console=console,
+        view=view,
         no_cache=no_cache,
+        builder=builder,
     )
     return [
         _read(
@@ -75,9 +86,8 @@ def _embedded(name: str, metadata: Mapping[str, str]) -> Base:
 
 def keep(project: Project, parts: Parts) -> None:
     """Puts parts that are right in the place of the earlier ones."""
-    kept = project.state / parts.target / "parts"
-    shutil.rmtree(kept, ignore_errors=True)
-    recipe.trial(project, parts.target).replace(kept)
+    shutil.rmtree(recipe.kept(project, parts.target), ignore_errors=True)
+    recipe.trial(project, parts.target).replace(recipe.kept(project, parts.target))
     parts.save(project)
 
 

@@ -35,6 +35,7 @@ from builder.recipe import Base, Bases
 from builder.record import Record
 from builder.reference import Digest
 from builder.revision import Revision
+from builder.views import live
 
 _DEFINITION = "rebase.bake.json"
 _ON_TRIAL = "_rebase"
@@ -283,7 +284,7 @@ def compose(
     Args:
         project: as `moved` gives it.
         made: as `prove` gives them.
-        husk: the name of an image with the configuration of `under` and no layer.
+        husk: the context of an image with the configuration of `under` and no layer.
         folder: the `workplace`.
 
     Raises:
@@ -292,9 +293,8 @@ def compose(
     name = made.target
     layout = Layout(folder / "oci")
     revision = found.record.revision
-    labels = _labels(project, found, made, bases, revision)
-    target = recipe.layers(project, made, bases, husk, revision, labels, layout.folder)
-    target["contexts"] = {**target["contexts"], "models": str(folder / "models")}
+    target = recipe.layers(project, name, bases, husk, revision, layout.folder)
+    target["contexts"] = {**target["contexts"], **_contexts(folder / "models")}
     _bake(project, {name: target}, console)
     layers = [each["digest"] for each in layout.manifest["layers"]]
     if layers != [each["digest"] for each in found.own]:
@@ -304,7 +304,8 @@ def compose(
             remedy=f"it, or the engine, has changed since: run `python -m builder build --target {name}`, then rebase",
             detail=[f"{each['digest']}, {each['size']} bytes" for each in found.own],
         )
-    layout.put_on(under)
+    command = recipe.command(project, recipe.plugins(project, made))
+    layout.put_on(under, command=command, labels=_labels(project, found, made, bases, revision))
     return layout
 
 
@@ -340,8 +341,13 @@ def keep_layout(project: Project, name: str, layout: Layout) -> None:
     layout.folder.replace(kept)
 
 
+def _contexts(files: Path) -> dict[str, str]:
+    """What takes the place of the stages that make the image's files."""
+    return dict.fromkeys(("models", "plugins"), str(files))
+
+
 def _models(project: Project, name: str, folder: Path) -> Path:
-    """A context that takes the place of the stage `models`, times included: they are in the layer's digest."""
+    """A context that takes the place of `models` and `plugins`, times included: they are in the layer's digest."""
     context = folder / "models"
     kept = project.state / name / "parts" / "models"
     # As the Dockerfile divides them: libraries lie beside the models' folders.
@@ -360,14 +366,14 @@ def _proof(project: Project, name: str, bases: Bases, models: Path, to: Path) ->
     return {
         **made,
         "target": "proof",
-        "contexts": {**made["contexts"], "models": str(models)},
+        "contexts": {**made["contexts"], **_contexts(models)},
         "args": {key: value for key, value in made["args"].items() if key != "COMPILED_ON"},
         "output": [f"type=local,dest={to}"],
     }
 
 
 def _bake(project: Project, targets: Mapping[str, Mapping[str, Any]], console: Console) -> dict[str, dict[str, Any]]:
-    return bake(targets, context=project.root, definition=project.state / _DEFINITION, console=console)
+    return bake(targets, context=project.root, definition=project.state / _DEFINITION, view=live.view(console))
 
 
 def _is_of_proof(error: BuildError) -> bool:

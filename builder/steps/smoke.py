@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,23 +16,23 @@ import numpy as np
 from rich.console import Console
 
 from builder import __version__, oracles, pbtxt, sources, triton
-from builder.artifacts import Latency, NegativeControl, NotRun, Verification, VerifiedModel
+from builder.artifacts import Latency, NegativeControl, NotRun, Verification, VerifiedModel, buckets
+from builder.asking import Turn
+from builder.checks import placement
 from builder.docker.server import listed_plugins
 from builder.errors import (
     InferenceFailed,
     NegativeControlServed,
     OracleModelUnknown,
-    RequestRefused,
     ServerDied,
     VerificationError,
-    WrongAnswer,
     did_you_mean,
 )
 from builder.oracles import Case, Oracle
 from builder.project import FILE_NAME, Project
 from builder.recipe import OURS
 from builder.symptoms import blames_a_plugin
-from builder.triton import Client, Host, ModelSpec, Server, Tensors
+from builder.triton import Client, Host, ModelSpec, ReachableServer, Server
 
 AT_ONCE = 32
 ROUNDS = 4
@@ -78,10 +78,24 @@ def run(
     labels = described["Config"].get("Labels") or {}
     left_out = {each.name for each in not_run}
     arguments = _only(_names(_models(project, target)) - left_out) if left_out else ()
+    plugins = listed_plugins(described)
+
+    def without_plugins() -> contextlib.AbstractContextManager[ReachableServer]:
+        return host.serving(digest, gpus=gpus, hidden=plugins, arguments=arguments)
+
+    control = None
+    if not plugins:
+        control = NegativeControl(
+            applicable=False, passed=True, evidence="no plugin in the image's command, so nothing to take away"
+        )
     with host.serving(digest, gpus=gpus, arguments=arguments) as server:
-        endpoint = server.endpoint()
-        ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
-        console.print(f"{image}: ready after {ready:.1f} s")
+        # Most of a server's start is waiting, so the other one costs little beside it. On a GPU both would want memory.
+        with contextlib.nullcontext() if control or gpus else without_plugins() as other:
+            endpoint = server.endpoint()
+            ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
+            console.print(f"{image}: ready after {ready:.1f} s")
+            if other:
+                control = _negative_control(other, image, plugins, timeout)
         try:
             specs = triton.models(endpoint)
             if not specs:
@@ -100,7 +114,9 @@ def run(
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
         log = server.whole_log()
-    control = _negative_control(host, digest, image, listed_plugins(described), gpus, arguments, timeout)
+    if control is None:
+        with without_plugins() as other:
+            control = _negative_control(other, image, plugins, timeout)
     failed = "without its plugins it fails: " if control.applicable else ""
     console.print(f"{image}: {failed}{control.evidence}")
     for each in not_run:
@@ -147,24 +163,8 @@ def of_gpus(project: Project, target: str) -> list[NotRun]:
         for name in sorted(_names(folder))
         if (config := folder / name / pbtxt.FILE_NAME).is_file()
     }
-    left_out = {
-        name: "no GPU"
-        for name, config in configs.items()
-        if any(group.kind == group.KIND_GPU for group in config.instance_group)
-    }
-    # An ensemble may be a step of another one: once more, for as long as there was one more.
-    while more := {
-        name: f"its step {step} is not run"
-        for name, config in configs.items()
-        if name not in left_out and (step := _first_step(config, left_out))
-    }:
-        left_out |= more
+    left_out = placement.of_gpus(configs)
     return [NotRun(name=name, why=left_out[name]) for name in sorted(left_out)]
-
-
-def _first_step(config: Any, models: Collection[str]) -> str:
-    """The first step of an ensemble that is one of `models`; empty for none."""
-    return next((step.model_name for step in config.ensemble_scheduling.step if step.model_name in models), "")
 
 
 def _models(project: Project, target: str) -> Path:
@@ -235,63 +235,11 @@ def verify(
     return tuple(verified)
 
 
-class _Turn:
-    """The requests to one model, and the time that they may take."""
-
-    def __init__(self, model: ModelSpec, oracle: Oracle, seconds: float) -> None:
-        self.seconds = seconds
-        self.asked = 0
-        self.left_out = 0
-        self._model = model
-        self._oracle = oracle
-        self._began = time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        return time.monotonic() - self._began > self.seconds
-
-    def one(self, client: Client, case: Case) -> float:
-        """Asks one request; the seconds until its answer."""
-        with self._explained():
-            began = time.perf_counter()
-            outputs = client.infer(self._model, case.inputs)
-            seconds = time.perf_counter() - began
-        self._check(case, outputs, client.protocol)
-        return seconds
-
-    def many(self, client: Client, cases: Sequence[Case]) -> float:
-        """Asks all of them at once; the seconds until the last answer."""
-        with self._explained():
-            began = time.perf_counter()
-            answers = client.infer_many(self._model, [case.inputs for case in cases])
-            seconds = time.perf_counter() - began
-        for case, outputs in zip(cases, answers, strict=True):
-            self._check(case, outputs, f"{client.protocol}, {len(cases)} at once")
-        return seconds
-
-    def _check(self, case: Case, outputs: Tensors, how: str) -> None:
-        self.asked += 1
-        compare(self._model, self._oracle, case, outputs, how)
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Random input is wrong for some models, and then it is not the model that is."""
-        try:
-            yield
-        except RequestRefused as error:
-            if not self._oracle.has_requests:
-                error.remedy = (
-                    "see the server's message; for a model that takes no random input, as an image decoder, give "
-                    f'requests and answers: oracle = "FILE.npz" in [models.{self._model.name}]'
-                )
-            raise
-
-
 def _verify(
     model: ModelSpec, oracle: Oracle, clients: Sequence[Client], seed: int, seconds: float, console: Console
 ) -> VerifiedModel:
     """Asks what cannot be done without however long it takes, and for `seconds` in all whatever else there is."""
-    turn = _Turn(model, oracle, seconds)
+    turn = Turn(model, oracle, seconds)
     questions = oracle.ask(model, seed)
     needed, others = questions.sweep()
     for ask in needed:
@@ -335,22 +283,6 @@ def _verify(
     )
 
 
-def compare(model: ModelSpec, oracle: Oracle, case: Case, outputs: Tensors, how: str) -> None:
-    """Checks one answer.
-
-    Raises:
-        WrongAnswer: a type or a shape is not as declared, or a value is not the oracle's.
-    """
-    if problem := oracles.problem(model, oracle, case, outputs):
-        given = ", ".join(oracles.shown(array) for array in case.inputs.values()) or "nothing"
-        raise WrongAnswer(
-            problem,
-            where=f"model {model.title}, {how}, input {given}",
-            remedy="the operator or the pipeline is wrong for this input, or else the oracle or config.pbtxt is; "
-            "run the pipeline in DALI alone with the same input",
-        )
-
-
 def _exit_status(server: Server) -> int | None:
     """Of a server that may be about to end: its connections break before its process is gone."""
     deadline = time.monotonic() + _DYING_SECONDS
@@ -359,18 +291,19 @@ def _exit_status(server: Server) -> int | None:
     return status
 
 
-def _latency(turn: _Turn, client: Client, case: Case) -> Latency:
+def _latency(turn: Turn, client: Client, case: Case) -> Latency:
     times: list[float] = []
     for number in range(_WARM_UP + LATENCY_REQUESTS):
         if number >= _LATENCY_REQUESTS_AT_LEAST and sum(times) > _MEASURING_SHARE * turn.seconds:
             break
         times.append(turn.one(client, case))
     # The first ones warm up what the later ones find warm; a model so slow that there are no later ones needs none.
-    p50, p99 = np.percentile(times[_WARM_UP:] or times, (50, 99)) * 1000
-    return Latency(p50=round(float(p50), 3), p99=round(float(p99), 3))
+    counted = [seconds * 1000 for seconds in times[_WARM_UP:] or times]
+    p50, p99 = np.percentile(counted, (50, 99))
+    return Latency(p50=round(float(p50), 3), p99=round(float(p99), 3), histogram=buckets(counted))
 
 
-def _throughput(turn: _Turn, client: Client, cases: list[Case]) -> float:
+def _throughput(turn: Turn, client: Client, cases: list[Case]) -> float:
     """Requests a second, answers checked outside the time."""
     asked, seconds = 0, 0.0
     while asked < THROUGHPUT_REQUESTS and (not asked or seconds < _MEASURING_SHARE * turn.seconds):
@@ -379,25 +312,12 @@ def _throughput(turn: _Turn, client: Client, cases: list[Case]) -> float:
     return asked / seconds
 
 
-def _negative_control(
-    host: Host,
-    digest: str,
-    image: str,
-    plugins: tuple[str, ...],
-    gpus: str,
-    arguments: Sequence[str],
-    timeout: float,
-) -> NegativeControl:
-    """Serves the image with its plugins hidden, which must fail for that very reason."""
-    if not plugins:
-        return NegativeControl(
-            applicable=False, passed=True, evidence="no plugin in the image's command, so nothing to take away"
-        )
-    with host.serving(digest, gpus=gpus, hidden=plugins, arguments=arguments) as server:
-        try:
-            triton.wait_until_ready(server.endpoint(), server, timeout=timeout, where=image)
-        except ServerDied:  # as it must
-            return _judge(server, image)
+def _negative_control(server: ReachableServer, image: str, plugins: Sequence[str], timeout: float) -> NegativeControl:
+    """Waits for the end of a server whose plugins are hidden: it must fail, and for that very reason."""
+    try:
+        triton.wait_until_ready(server.endpoint(), server, timeout=timeout, where=image)
+    except ServerDied:  # as it must
+        return _judge(server, image)
     raise NegativeControlServed(
         "the image is ready even without its plugins, so inference proves nothing about them",
         where=image,

@@ -19,6 +19,7 @@ import docker.errors
 import pytest
 from docker.models.images import Image as DockerImage
 
+from builder.bases import OURS
 from builder.docker.engine import Engine
 
 # Its reaper is an image that many networks cannot pull; every container here ends with its fixture.
@@ -150,6 +151,14 @@ def on_ipv4(container: DockerContainer, port: int) -> DockerContainer:
     return container
 
 
+@pytest.fixture(scope="session", autouse=True)
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the tests' own builds; a user's stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """The engine. Without one these tests fail; they are never skipped."""
@@ -175,7 +184,9 @@ def _names(image: DockerImage) -> str:
 def _is_ours(image: DockerImage) -> bool:
     """Bases that the tests changed, and images that lost their name to a later build: gigabytes each."""
     if image.tags:
-        return any(tag.startswith(("triton-dali-builder/embedded:", "triton-dali-builder/husk:")) for tag in image.tags)
+        return any(
+            tag.startswith(tuple(f"{OURS}{each}:" for each in ("embedded", "husk", "toolchain"))) for tag in image.tags
+        )
     return any(each.startswith("TRITON_SERVER_VERSION=") for each in image.attrs["Config"].get("Env") or ())
 
 

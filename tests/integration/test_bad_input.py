@@ -67,6 +67,7 @@ def test_a_base_that_cannot_be_had(project: Project) -> None:
 
 
 def test_ctrl_c_in_a_build_leaves_earlier_results(built_project: Project, engine: Engine) -> None:
+    built_project.edit("builder.toml", "under-test", "under-test-interrupted")
     before = _records(built_project)
     built_project.edit("plugin/custom_copy.cc", '#include "custom_copy.h"', '// changed\n#include "custom_copy.h"')
     process = built_project.start("build", "--json")

@@ -22,6 +22,12 @@ hypothesis.settings.load_profile("unit")
 Run = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True)
+def journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads or writes a user's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     targets = {"embedded": {}, "ngc": {"triton_image": "nvcr.io/nvidia/tritonserver:26.06-py3"}}

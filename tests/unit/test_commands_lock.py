@@ -171,7 +171,12 @@ def held(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> dict[str, Any]:
 
     monkeypatch.setattr(Engine, "connect", lambda: Engine(Client()))  # type: ignore[arg-type]
     monkeypatch.setattr(check_step, "before_build", lambda *_: [])
-    monkeypatch.setattr(base, "resolve", lambda *given: told.setdefault("bases", []).append(given[-1]))
+
+    def resolve(*given: Any, **_: object) -> Bases:
+        told.setdefault("bases", []).append(given[-1])
+        return Bases(debian=Base("debian:12", None))
+
+    monkeypatch.setattr(base, "resolve", resolve)
     monkeypatch.setattr(parts, "run", run_parts)
     return told
 

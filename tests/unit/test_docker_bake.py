@@ -12,6 +12,7 @@ from rich.console import Console
 
 from builder.docker import bake as module
 from builder.docker.bake import bake, compiler_messages, document, failure
+from builder.docker.builders import Builder
 from builder.docker.progress import BuildProgress
 from builder.docker.secrets import PIP_VARIABLE, PROXIES, NetworkSecrets
 from builder.errors import (
@@ -26,6 +27,7 @@ from builder.errors import (
     SerializeError,
 )
 from builder.process import Completed
+from builder.views.live import Lines
 
 EXIT_1 = 'process "/bin/sh -c set -e" did not complete successfully: exit code: 1'
 COMPILE, SERIALIZE, WHEELS = "[plugins 3/3] RUN <<EOF", "[embedded models 5/6] RUN <<EOF", "[toolchain 4/4] RUN pip"
@@ -119,7 +121,7 @@ def test_a_flood_of_errors_is_cut() -> None:
 
 
 def broken(console: Console, name: str, error: str, log: str = "") -> BuildProgress:
-    progress = BuildProgress(console)
+    progress = BuildProgress(Lines(console))
     vertex = {"digest": "sha256:1", "name": name, "started": "2026-01-02T03:04:05.1Z", "error": error}
     data = base64.b64encode(log.encode()).decode()
     progress.feed(json.dumps({"vertexes": [vertex], "logs": [{"vertex": "sha256:1", "data": data}]}))
@@ -195,7 +197,7 @@ def test_a_broken_step_is_told_by_what_went_wrong(
 def test_a_build_without_a_broken_step_is_told_by_buildx_s_message(
     console: Console, message: str, expected: type[BuilderError]
 ) -> None:
-    progress = BuildProgress(console)
+    progress = BuildProgress(Lines(console))
     progress.feed(message)
     raised = failure(progress)
     assert isinstance(raised, expected)
@@ -222,7 +224,7 @@ def arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, console: Console)
     """Of a build on a machine without proxies."""
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
-    return {"context": tmp_path, "definition": tmp_path / "parts.bake.json", "console": console}
+    return {"context": tmp_path, "definition": tmp_path / "parts.bake.json", "view": Lines(console)}
 
 
 def test_a_build_returns_buildx_s_metadata(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
@@ -303,3 +305,14 @@ def test_a_target_without_a_dockerfile_of_its_own_gets_none() -> None:
 
 def test_all_targets_are_the_default_group() -> None:
     assert document({"a": {}, "b": {}}, NOTHING)["group"] == {"default": {"targets": ["a", "b"]}}
+
+
+def test_another_builder_is_named_and_told_what_it_cannot_see(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(module, "run", buildx := Buildx())
+    builder = Builder("ci", "remote").given({"embedded": {"debian": "oci-layout://x"}})
+    bake({"embedded": {"contexts": {"debian": "docker-image://debian", "lock": "/l"}}}, **arguments, builder=builder)
+    target = json.loads(arguments["definition"].read_text())["target"]["embedded"]
+    assert target["contexts"] == {"debian": "oci-layout://x", "lock": "/l"}
+    assert "--builder=ci" in buildx.command

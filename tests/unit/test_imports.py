@@ -12,14 +12,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "builder"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "process", "reference", "findings", "catalogue", "sources"),
-    ("toml_file", "settings", "releases", "project", "artifacts", "package", "lock"),
+    ("toml_file", "settings", "releases", "project", "artifacts", "package", "lock", "journal"),
     (
         *("docker", "unpacked", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto"),
         *("elf", "fatbin", "gpu", "cmake", "signature", "pipeline_source", "dali_operators", "sarif", "symptoms"),
-        *("revision", "oci", "bases", "layers", "record", "attest", "render"),
+        *("revision", "oci", "bases", "layers", "record", "attest", "render", "asking"),
     ),
-    ("checks", "scaffold", "configure", "doctor"),
-    ("steps", "output"),
+    ("checks", "scaffold", "configure", "doctor", "dev"),
+    ("steps", "output", "views"),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -75,7 +75,12 @@ def test_parts_go_to_their_trial(project: Project) -> None:
     made = recipe.parts(project, "embedded", EMBEDDED)
     assert made["output"] == [f"type=local,dest={project.root}/.builder/embedded/parts.trial"]
     assert (made["target"], made["platforms"]) == ("artifacts", ["linux/amd64"])
-    assert made["contexts"] == {"package": str(package.ROOT), "lock": f"{project.root}/.builder/embedded/lock"}
+    assert made["contexts"] == {
+        "package": str(package.ROOT),
+        "lock": f"{project.root}/.builder/embedded/lock",
+        "debian": "docker-image://debian:12",
+    }
+    assert made["args"]["DEBIAN_IMAGE"] == "debian"
     assert made["dockerfile-inline"] == (package.ROOT / "Dockerfile").read_text()
 
 
@@ -133,15 +138,17 @@ def test_another_embedded_base_has_another_name(project: Project, monkeypatch: p
 
 
 def test_layers_are_made_on_a_husk_and_stay_in_a_layout(project: Project) -> None:
-    made = recipe.layers(project, parts(plugin()), EMBEDDED, "husk:1", HERE, {"a": "b"})
+    made = recipe.layers(project, "embedded", EMBEDDED, "oci-layout://x", HERE, project.root / "x")
     whole = recipe.image(project, parts(plugin()), EMBEDDED, HERE, {"a": "b"})
-    assert made["args"] == {**whole["args"], "SERVED_ON": "husk:1"}
+    husk = made["args"]["SERVED_ON"]
+    assert made["args"] == {**whole["args"], "SERVED_ON": husk}
+    assert made["contexts"] == {**whole["contexts"], husk: "oci-layout://x"}
     [output] = made["output"]
-    assert output.startswith(f"type=oci,tar=false,dest={project.root}/.builder/embedded/oci,")
-    assert {**made, "args": 0, "output": 0} == {**whole, "args": 0, "output": 0}
-    elsewhere = project.root / "x"
-    [output] = recipe.layers(project, parts(plugin()), EMBEDDED, "husk:1", HERE, {}, elsewhere)["output"]
-    assert output.startswith(f"type=oci,tar=false,dest={elsewhere},")
+    assert output.startswith(f"type=oci,tar=false,dest={project.root}/x,")
+    assert made["target"] == "runtime"
+    assert "no-cache-filter" not in made
+    again = recipe.layers(project, "embedded", EMBEDDED, "oci-layout://x", HERE, project.root / "x", no_cache=True)
+    assert again == {**made, "no-cache-filter": ["runtime"]}
     # What the layers lie on is one argument, and nothing else takes it.
     assert re.findall(r"^(?!#).*SERVED_ON.*$", made["dockerfile-inline"], re.MULTILINE) == [
         "ARG SERVED_ON=triton",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.sources import digest, files, of_file
+from builder.sources import digest, exactly, files, of_file
 
 
 @pytest.fixture
@@ -82,3 +82,38 @@ def test_files_are_told_by_their_names_in_the_folder(folder: Path) -> None:
     assert files(folder) == sha256
     assert of_file(folder / "inner" / "a.cc") == sha256["inner/a.cc"]
     assert files(folder / "nowhere") == {}
+
+
+@pytest.mark.parametrize("change", [touch, cache])
+def test_what_no_build_sees_is_exactly_the_same(folder: Path, change: Callable[[Path], None]) -> None:
+    before = exactly(folder)
+    change(folder)
+    assert exactly(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        mode,
+        lambda folder: (folder / "empty").mkdir(),
+        lambda folder: (folder / "link").symlink_to("inner"),
+        lambda folder: (folder / "CMakeLists.txt").write_text("project(y)\n"),
+        lambda folder: (folder / "inner").rename(folder / "outer"),
+    ],
+)
+def test_what_a_build_could_see_is_a_difference(folder: Path, change: Callable[[Path], None]) -> None:
+    before = exactly(folder)
+    change(folder)
+    assert exactly(folder) != before
+
+
+def test_a_link_is_what_it_points_to_by_name(folder: Path) -> None:
+    (folder / "link").symlink_to("a")
+    before = exactly(folder)
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("b")
+    assert exactly(folder) != before
+
+
+def test_where_there_is_no_folder_there_is_nothing(tmp_path: Path) -> None:
+    assert exactly(tmp_path / "none") == exactly(tmp_path)

@@ -194,6 +194,17 @@ def test_a_base_that_is_here_is_taken_for_the_wheel_s_toolchain_too(
     assert registries.asked == []
 
 
+def test_a_base_that_another_builder_pulls_stays_where_it_is(
+    project: Project, console: Console, registries: Registries
+) -> None:
+    client = FakeClient(hub=True)
+    found = base.resolve(project, project.targets["ngc"], engine(client), console, elsewhere=True)
+    assert (found, client.pulled) == (Bases(Base(NGC, Digest(NEWEST))), [])
+    found = base.resolve(project, project.targets["ngc"], engine(FakeClient(NGC)), console, elsewhere=True)
+    assert found == Bases(Base(NGC, Digest(SHA)))
+    assert registries.asked == [NGC]
+
+
 def test_a_base_that_no_registry_has_is_told(project: Project, console: Console, registries: Registries) -> None:
     registries.digests = {}
     with pytest.raises(NoBase, match="no such image"):

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import docker.errors
 import pytest
 from rich.console import Console
 
-from builder import record
+from builder import recipe, record
 from builder.artifacts import Image, Parts
 from builder.docker.engine import Engine
 from builder.errors import BuildError, MachineError
@@ -118,7 +119,7 @@ def engine(client: FakeClient) -> Engine:
 
 
 def run(project: Project, client: FakeClient, console: Console, made: Mapping[str, Parts] | None = None) -> Image:
-    [built] = image.run(project, engine(client), made or MADE, BASES, HERE, console, began=0)
+    [built] = image.run(project, engine(client), made or MADE, BASES, HERE, console, inputs={"embedded": "1"}, began=0)
     return built
 
 
@@ -176,8 +177,7 @@ def test_own_layers_are_put_on_the_base_and_brought_to_the_engine(
     layout = Layout(Image.layout(project, "embedded"))
     assert built.digest == str(layout.digest)
     assert [layer["digest"] for layer in layout.manifest["layers"]][:2] == ["sha256:" + d * 64 for d in "ab"]
-    husk, archive = client.loaded
-    assert json.loads(husk["manifest.json"])[0]["Layers"] == []
+    [archive] = client.loaded
     [entry] = json.loads(archive["index.json"])["manifests"]
     assert entry["digest"] == built.digest
     assert (
@@ -203,17 +203,44 @@ def used(layout: Layout) -> list[str]:
     return [digest for digest in found if layout.holds(digest)]
 
 
-def test_a_build_asks_for_layers_on_a_husk_with_the_labels_of_a_record(
+def test_layers_are_asked_for_on_a_husk_and_the_image_gets_the_labels_of_a_record_and_its_command(
     project: Project, console: Console, bake: Bake
 ) -> None:
-    client = FakeClient(BASE)
-    run(project, client, console)
+    run(project, FakeClient(BASE), console)
     asked = bake.asked["embedded"]
-    [name] = client.loaded[0] and json.loads(client.loaded[0]["manifest.json"])[0]["RepoTags"]
-    assert asked["args"]["SERVED_ON"] == name
-    assert json.loads(client.loaded[0]["config.json"]) == test_oci.base().husk
-    assert asked["labels"] == record.labels(project, MADE["embedded"], BASES["embedded"], HERE)
-    assert record.LABEL in asked["labels"]
+    where, _, digest = asked["contexts"][asked["args"]["SERVED_ON"]].removeprefix("oci-layout://").partition("@")
+    husk = Layout(project.root / where)
+    assert (str(husk.digest), husk.manifest["layers"], husk.config) == (digest, [], test_oci.base().husk)
+    told = Layout(Image.layout(project, "embedded")).config["config"]
+    labels = record.labels(project, MADE["embedded"], BASES["embedded"], HERE)
+    assert record.LABEL in labels
+    assert told["Labels"] == {**test_oci.LABELS, **labels}
+    assert told["Cmd"][-1] == "--backend-config=dali,plugin_libs=/models/libcustomcopy.so"
+
+
+def test_layers_that_are_there_already_are_not_asked_for_again(project: Project, console: Console, bake: Bake) -> None:
+    built = run(project, FakeClient(BASE), console)
+    bake.asked = {}
+    test_oci.built(recipe.trial_layout(project, "embedded"), *bake.layers)
+    on = {"embedded": test_oci.base()}
+    client = engine(FakeClient(BASE))
+    [again] = image.run(project, client, MADE, BASES, HERE, console, on=on, inputs={"embedded": ""}, began=0)
+    assert (again.digest, bake.asked) == (built.digest, {})
+    # Those on another base are of no use.
+    moved = {"embedded": replace(test_oci.base(), digest=Digest("sha256:" + "0" * 64))}
+    image.run(project, client, MADE, BASES, HERE, console, on=moved, inputs={"embedded": ""}, began=0)
+    assert list(bake.asked) == ["embedded"]
+
+
+def test_a_base_that_is_known_beforehand_gets_its_layers_at_once(project: Project, bake: Bake) -> None:
+    beforehand = image.Beforehand(project, engine(FakeClient()), HERE)
+    assert beforehand("embedded", BASES["embedded"], Base(BASE, None)) is None  # is not there yet
+    assert beforehand("embedded", BASES["embedded"], Base("", None)) is None
+    assert beforehand.on == {}
+    known = beforehand("embedded", BASES["embedded"], Base(BASE, Digest(BASE_DIGEST)))
+    assert known is not None
+    assert known["output"][0].startswith(f"type=oci,tar=false,dest={recipe.trial_layout(project, 'embedded')},")
+    assert beforehand.on == {"embedded": test_oci.base()}
 
 
 def test_the_same_layers_on_the_same_base_are_the_same_image_and_are_brought_once(
@@ -222,11 +249,11 @@ def test_the_same_layers_on_the_same_base_are_the_same_image_and_are_brought_onc
     client = FakeClient(BASE)
     first = run(project, client, console)
     second = run(project, client, console)
-    assert (first.digest, len(client.loaded)) == (second.digest, 2)
+    assert (first.digest, len(client.loaded)) == (second.digest, 1)
     bake.layers = (b"others",)
     third = run(project, client, console)
     assert third.digest != first.digest
-    assert len(client.loaded) == 3  # the husk is there
+    assert len(client.loaded) == 2
 
 
 def test_an_image_whose_base_is_elsewhere_is_made_without_the_engine(
@@ -236,9 +263,9 @@ def test_an_image_whose_base_is_elsewhere_is_made_without_the_engine(
     built = run(project, client, console)
     layout = Layout(Image.layout(project, "embedded"))
     assert (built.in_engine, built.digest) == (False, str(layout.digest))
-    assert ["manifest.json" in each for each in client.loaded] == [True]  # the husk alone
+    assert client.loaded == []
     assert client.tags == []
-    assert built.labels == test_oci.LABELS
+    assert built.labels == {**test_oci.LABELS, **record.labels(project, MADE["embedded"], BASES["embedded"], HERE)}
     # Its own layers, as they are compressed.
     assert built.bytes == len(b"ours")
     assert [(layer.digest, layer.bytes) for layer in built.layers] == list(zip(LAYERS, (10, 20, 4), strict=True))
@@ -261,10 +288,11 @@ def test_the_older_image_store_wants_the_base_here(project: Project, console: Co
     ngc = "nvcr.io/nvidia/tritonserver:26.06-py3"
     made = {"ngc": MADE["embedded"].model_copy(update={"target": "ngc", "base": ngc})}
     bases = {"ngc": Bases(Base(ngc, Digest(BASE_DIGEST)))}
+    told: Any = {"inputs": {"ngc": ""}, "began": 0}
     with pytest.raises(MachineError, match="'ngc' is not here") as failure:
-        image.run(project, engine(FakeClient(CONFIG, older=True)), made, bases, HERE, console, began=0)
+        image.run(project, engine(FakeClient(CONFIG, older=True)), made, bases, HERE, console, **told)
     assert (failure.value.where, bake.asked) == (ngc, {})
-    [built] = image.run(project, engine(FakeClient(CONFIG, ngc, older=True)), made, bases, HERE, console, began=0)
+    [built] = image.run(project, engine(FakeClient(CONFIG, ngc, older=True)), made, bases, HERE, console, **told)
     assert built.base == ngc
 
 

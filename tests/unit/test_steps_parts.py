@@ -11,6 +11,8 @@ from rich.console import Console
 
 from builder import elf, recipe, sources
 from builder.artifacts import Parts
+from builder.docker.builders import Builder
+from builder.docker.caches import Caches
 from builder.elf import BadLibrary
 from builder.errors import CompileError
 from builder.lock import LockedTarget
@@ -169,3 +171,14 @@ def test_a_build_is_held_to_the_packages_of_its_lock(project: Project, console: 
 def test_what_the_build_found_of_debian_s_packages_is_recorded(project: Project, console: Console, bake: Bake) -> None:
     [made] = parts.run(project, BASES, UNLOCKED, console)
     assert made.packages == LOCKED.debian
+
+
+def test_a_cache_is_left_of_the_parts_alone_which_all_that_takes_time_is_below(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    builder = Builder("ci", caches=Caches.parse(exported=["localhost:5000/cache"]))
+    parts.run(project, BASES, UNLOCKED, console, builder=builder)
+    assert {name: "cache-to" in target for name, target in bake.asked.items()} == {
+        "embedded": True,
+        "embedded_base": False,
+    }

@@ -110,7 +110,7 @@ class Bake:
             if target["target"] == "proof":
                 self._prove(Path(target["contexts"]["models"]), to)
             elif target["output"][0].startswith("type=oci"):
-                layout(to, self.own, target["labels"])
+                layout(to, self.own)
         return {name: {"containerimage.digest": str(NEW)} for name in targets}
 
     def _prove(self, context: Path, to: Path) -> None:
@@ -168,7 +168,7 @@ def test_nothing_is_asked_for_that_has_a_compiler_below_it(
     project: Project, found: Built, bake: Bake, console: Console
 ) -> None:
     rebased(project, found, console)
-    assert [each["target"] for each in bake.targets] == ["proof", "proof", "served"]
+    assert [each["target"] for each in bake.targets] == ["proof", "proof", "runtime"]
     assert all("models" in each["contexts"] for each in bake.targets)
     assert all(each["args"]["TRITON_IMAGE"] == ONTO for each in bake.targets)
 

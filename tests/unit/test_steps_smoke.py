@@ -15,6 +15,7 @@ from rich.console import Console
 
 from builder import __version__, triton, workload
 from builder.artifacts import NegativeControl, Verification
+from builder.asking import compare
 from builder.errors import (
     BuilderError,
     GoldenInvalid,
@@ -28,7 +29,6 @@ from builder.errors import (
 from builder.oracles import Case, Oracle, RandomQuestions, identity
 from builder.project import Model, Project
 from builder.steps import smoke
-from builder.steps.smoke import compare
 from builder.triton import Array, ModelSpec, Tensors, TensorSpec
 from builder.workload import MIB
 
@@ -396,10 +396,12 @@ def test_models_of_gpus_are_left_out_where_there_is_none(
     @contextlib.contextmanager
     def serving(_: str, **options: Any) -> Iterator[Any]:
         started.append(options)
-        yield FakeServer('No schema found for operator "CustomCopy"')
+        server: Any = FakeServer('No schema found for operator "CustomCopy"')
+        server.hidden = options.get("hidden")
+        yield server
 
-    def wait(*_: object, **__: object) -> float:
-        if started[-1].get("hidden"):
+    def wait(_endpoint: object, server: Any, **__: object) -> float:
+        if server.hidden:
             raise ServerDied("it died", remedy="none")
         return 1.0
 

@@ -1,0 +1,80 @@
+"""Asks a model of a running server, and holds each answer against its oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+from builder import oracles
+from builder.errors import RequestRefused, WrongAnswer
+from builder.oracles import Case, Oracle
+from builder.triton import Client, ModelSpec, Tensors
+
+
+class Turn:
+    """The requests to one model, and the time that they may take."""
+
+    def __init__(self, model: ModelSpec, oracle: Oracle, seconds: float) -> None:
+        self.seconds = seconds
+        self.asked = 0
+        self.left_out = 0
+        self._model = model
+        self._oracle = oracle
+        self._began = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() - self._began > self.seconds
+
+    def one(self, client: Client, case: Case) -> float:
+        """Asks one request; the seconds until its answer."""
+        with self._explained():
+            began = time.perf_counter()
+            outputs = client.infer(self._model, case.inputs)
+            seconds = time.perf_counter() - began
+        self._check(case, outputs, client.protocol)
+        return seconds
+
+    def many(self, client: Client, cases: Sequence[Case]) -> float:
+        """Asks all of them at once; the seconds until the last answer."""
+        with self._explained():
+            began = time.perf_counter()
+            answers = client.infer_many(self._model, [case.inputs for case in cases])
+            seconds = time.perf_counter() - began
+        for case, outputs in zip(cases, answers, strict=True):
+            self._check(case, outputs, f"{client.protocol}, {len(cases)} at once")
+        return seconds
+
+    def _check(self, case: Case, outputs: Tensors, how: str) -> None:
+        self.asked += 1
+        compare(self._model, self._oracle, case, outputs, how)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Random input is wrong for some models, and then it is not the model that is."""
+        try:
+            yield
+        except RequestRefused as error:
+            if not self._oracle.has_requests:
+                error.remedy = (
+                    "see the server's message; for a model that takes no random input, as an image decoder, give "
+                    f'requests and answers: oracle = "FILE.npz" in [models.{self._model.name}]'
+                )
+            raise
+
+
+def compare(model: ModelSpec, oracle: Oracle, case: Case, outputs: Tensors, how: str) -> None:
+    """Checks one answer.
+
+    Raises:
+        WrongAnswer: a type or a shape is not as declared, or a value is not the oracle's.
+    """
+    if problem := oracles.problem(model, oracle, case, outputs):
+        given = ", ".join(oracles.shown(array) for array in case.inputs.values()) or "nothing"
+        raise WrongAnswer(
+            problem,
+            where=f"model {model.title}, {how}, input {given}",
+            remedy="the operator or the pipeline is wrong for this input, or else the oracle or config.pbtxt is; "
+            "run the pipeline in DALI alone with the same input",
+        )

@@ -1,0 +1,67 @@
+"""Whether a build would make the very image that is there: then nobody has to ask BuildKit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from builder import __version__, package, recipe, sources
+from builder.artifacts import Image, Parts
+from builder.docker.engine import Engine
+from builder.lock import LockedTarget
+from builder.oci import Layout
+from builder.project import Project
+from builder.recipe import Bases
+from builder.revision import Revision
+
+_OF_THE_PROJECT = {"repository", "plugins", "server_args", "source"}
+
+
+def inputs(project: Project, name: str, bases: Bases, held: LockedTarget | None, revision: Revision) -> str:
+    """SHA-256 in hexadecimal over all that the build of a target reads; empty where that cannot be told.
+
+    A Dockerfile that the project has changed may read any of its files.
+    """
+    if sources.of_file(package.dockerfile(project.root)) != sources.of_file(package.ROOT / "Dockerfile"):
+        return ""
+    ignored = project.root / ".dockerignore"
+    read = [
+        __version__,
+        recipe.parts(project, name, bases),
+        project.model_dump(mode="json", include=_OF_THE_PROJECT),
+        bases,
+        held,
+        revision,
+        [sources.exactly(package.ROOT / each) for each in ("embedded", "builder/stages")],
+        sources.of_file(package.ROOT / "builder" / "dali_proto.py"),
+        [sources.exactly(each) for each in (project.plugin_folder, project.repository_folder)],
+        sources.of_file(ignored) if ignored.is_file() else "",
+    ]
+    return hashlib.sha256(repr(read).encode()).hexdigest()
+
+
+def images(project: Project, engine: Engine, now: Mapping[str, str]) -> list[tuple[Image, Parts]]:
+    """What an earlier build left of all targets; nothing where some target has to be built.
+
+    Args:
+        now: the `inputs` of each target.
+    """
+    found = [each for name, digest in now.items() if (each := _image(project, engine, name, digest))]
+    return found if len(found) == len(now) else []
+
+
+def _image(project: Project, engine: Engine, name: str, now: str) -> tuple[Image, Parts] | None:
+    image, parts = Image.find(project, name), Parts.find(project, name)
+    if not now or image is None or parts is None or (image.inputs, image.parts) != (now, parts.digest):
+        return None
+    layout = Layout(Image.layout(project, name))
+    if engine.keeps_manifests and not (layout.exists and str(layout.digest) == image.digest):
+        return None
+    if not (recipe.kept(project, name) / "models").is_dir() or engine.has_image(parts.base) != image.in_engine:
+        return None
+    if image.in_engine:
+        if not engine.has_image(image.digest):
+            return None
+        if (named := engine.find(image.reference)) is None or named["Id"] != image.digest:
+            engine.tag(image.digest, image.reference)
+    return image, parts
