@@ -150,9 +150,11 @@ ARG DALI_PLUGIN_CUDA=ON
 # As a pattern, which may match nothing: models of DALI's own operators need no plugin.
 COPY plugi[n] /src/plugin
 COPY model_repository/*.so /given/
-# A build folder that stays here, so that only what changed is compiled again.
+# A build folder that stays here, so that only what changed is compiled again; FRESH asks for another one. It is no secret, as
+# with one BuildKit would read the whole toolchain first, to tell whether it is the same.
 ARG DALI_VERSION=1.53.0
-RUN --mount=type=bind,from=package,source=/builder/stages,target=/run/stages --mount=type=secret,id=fresh \
+ARG FRESH=
+RUN --mount=type=bind,from=package,source=/builder/stages,target=/run/stages \
     --mount=type=cache,id=plugins-${DALI_VERSION}-${DALI_PLUGIN_CUDA},target=/kept,sharing=locked <<EOF
     set -e  # compile the plugins
     mkdir -p /plugins-fs/models /given

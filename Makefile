@@ -5,13 +5,14 @@ ENGINE := python3 setup/engine.py run --
 
 SECONDS_EACH ?= 150
 
-.PHONY: demo test unit lint fuzz bench-backend gpu-test endurance shell clean help venv
+.PHONY: demo test unit lint fuzz bench bench-backend gpu-test endurance shell clean help venv
 
 help:
 	@echo "make demo    build the shipped example, verify it, push it, serve it, and ask it"
 	@echo "make test    every check and test, those with a real engine included"
 	@echo "make unit    the checks and tests that need no engine"
 	@echo "make fuzz    ten minutes of hostile input for everything that reads files (SECONDS_EACH=150)"
+	@echo "make bench           how fast the daily loop is, beside a Dockerfile written by hand (BENCH=\"--rows check,build\")"
 	@echo "make bench-backend   how fast the embedded backend is, beside Triton's own Python backend"
 	@echo "make gpu-test        the GPU example, packed for a machine with a GPU, and proven here as far as this one has one"
 	@echo "make endurance       ten minutes of requests of all kinds, with 32 clients"
@@ -35,6 +36,9 @@ lint: venv
 fuzz: venv
 	for harness in tests/fuzz/fuzz_*.py; do PYTHONPATH=. $(PYTHON) $$harness --seconds $(SECONDS_EACH) || exit 1; done
 	FUZZ_SECONDS=$(SECONDS_EACH) $(PYTHON) -m pytest -q tests/unit/test_fuzz_cli.py
+
+bench: venv
+	$(ENGINE) $(PYTHON) -m bench.daily $(BENCH)
 
 bench-backend: venv
 	$(ENGINE) $(PYTHON) -m bench.backend $(BENCH)

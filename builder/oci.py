@@ -189,13 +189,6 @@ def skip(stream: Any, count: int) -> None:
         count -= len(block)
 
 
-def husk_archive(name: str, config: Mapping[str, Any]) -> bytes:
-    """An image that has a configuration and no layer, as `docker load` takes it."""
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": []}]
-    members = (("config.json", as_content(config)), ("manifest.json", json.dumps(manifest).encode()))
-    return b"".join(part for member in members for part in _member(*member)) + bytes(2 * tarfile.BLOCKSIZE)
-
-
 def _member(name: str, content: bytes | Path) -> Iterator[bytes]:
     info = tarfile.TarInfo(name)
     info.size = len(content) if isinstance(content, bytes) else content.stat().st_size

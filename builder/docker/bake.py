@@ -40,7 +40,8 @@ _NOT_SUPPORTED = re.compile(r"not supported (?:for|by) the [\w-]+ driver")
 _NO_CONNECTION = "[internal] waiting for connection"
 _CACHE_STEP = re.compile(r"(?:^|\] )exporting cache to ")
 _DETAIL_LINES = 40
-_FRESH = "TRITON_DALI_BUILDER_FRESH"
+_FRESH = {"FRESH": "yes"}
+"""What makes the stage `plugins` begin from nothing."""
 
 
 def bake(
@@ -87,14 +88,12 @@ def _bake(
     builder: Builder,
 ) -> dict[str, dict[str, Any]]:
     network = from_machine()
-    if no_cache:
-        # A secret, as it must not tell one build from another: also what the stage `plugins` keeps is made anew.
-        network.secrets.append(f"id=fresh,env={_FRESH}")
-        network.environment[_FRESH] = "yes"
     # The program's own files are outside of the project: from 0.20 on buildx takes no such definition unasked.
     # https://docs.docker.com/build/release-notes/#0200
     network.environment["BUILDX_BAKE_ENTITLEMENTS_FS"] = "0"
     told = {name: builder.told(name, target) for name, target in targets.items()}
+    if no_cache:
+        told = {name: {**target, "args": {**target.get("args", {}), **_FRESH}} for name, target in told.items()}
     write_atomically(definition, json.dumps(document(told, network), indent=2) + "\n")
     metadata = definition.with_name(definition.stem + ".metadata.json")
     metadata.unlink(missing_ok=True)

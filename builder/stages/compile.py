@@ -7,7 +7,7 @@ Runs inside the build stage `plugins`; it uses nothing but the standard library,
 What Ninja goes by are times, and a source that is taken back from version control is older than what was compiled of
 its successor. So every source gets the time at which its content came here. For everything else that could make a
 difference (the options, the toolchain, DALI, CMake's files, the names of the sources) there is a build folder of its
-own, made from nothing. A file FRESH (/run/secrets/fresh) asks for one in any case.
+own, made from nothing. The variable FRESH asks for one in any case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-FRESH = Path("/run/secrets/fresh")
 SOURCES = frozenset({".c", ".cc", ".cpp", ".cxx", ".cu", ".h", ".hh", ".hpp", ".hxx", ".cuh", ".inl", ".inc"})
 """What Ninja knows the users of. A change of any other file could mean anything."""
 TOOLCHAIN = tuple(map(Path, ("/var/lib/dpkg/status", "/opt/toolchain", os.environ.get("DALI_HOME", "/nonexistent"))))
@@ -82,17 +81,17 @@ def names(folder: Path) -> list[str]:
 
 def folder(kept: Path, key: str) -> Path:
     """The build folder for `key`, under a name that is always the same, as it may get into what is compiled."""
-    now, others = kept / "build", kept / "others"
+    now, others, fresh = kept / "build", kept / "others", bool(os.environ.get("FRESH"))
     others.mkdir(exist_ok=True)
     named = now / "key"
     if now.exists():
         # One without a name was cut off while it was made.
         before = named.read_text() if named.exists() else ""
-        if before != key or FRESH.exists():
+        if before != key or fresh:
             shutil.rmtree(others / (before or "unnamed"), ignore_errors=True)
             now.rename(others / (before or "unnamed"))
     if not now.exists():
-        if (others / key).exists() and not FRESH.exists():
+        if (others / key).exists() and not fresh:
             (others / key).rename(now)
         else:
             now.mkdir()

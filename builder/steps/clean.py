@@ -29,7 +29,7 @@ from builder.project import Project
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DEPLOYED = (".env", "docker-compose.yml", "compose.yaml")
 """Files beside builder.toml that name what is served."""
-_SHARED = ("verified", "bases", "uploads")
+_SHARED = ("verified", "bases", "contexts", "uploads")
 """Folders of the state that belong to no target."""
 _MADE_AGAIN = ("unpacked",)
 _TRIALS = ("parts.trial", "oci.trial", "rebase")

@@ -48,6 +48,9 @@ def run(
     """
     targets = {}
     embedded: dict[str, str] = {}
+    """By target, the name of the embedded base."""
+    exported: dict[str, str] = {}
+    """By that name, the bake target that makes it."""
     for name, base in bases.items():
         shutil.rmtree(recipe.trial(project, name), ignore_errors=True)  # BuildKit would add to what is there
         write_packages(locked[name], recipe.lock_folder(project, name))
@@ -56,8 +59,11 @@ def run(
             # All stages that cost something are below this one.
             targets[name] |= builder.caches.exports(name)
         if base.triton is None and with_base:
-            embedded[name] = recipe.embedded_name(project, name, base)
-            targets[name + recipe.EMBEDDED_BASE] = recipe.embedded(project, name, base, embedded[name])
+            embedded[name] = image = recipe.embedded_name(project, name, base)
+            # Several targets may lie on one; two exports under one name would stand in each other's way.
+            if image not in exported:
+                exported[image] = name + recipe.EMBEDDED_BASE
+                targets[exported[image]] = recipe.embedded(project, name, base, image)
         if layers and (own := layers(name, base, base.triton or Base(embedded.get(name, ""), None))):
             targets[name + recipe.OWN_LAYERS] = own
     metadata = bake(
@@ -72,7 +78,8 @@ def run(
         _read(
             project,
             name,
-            base.triton or _embedded(embedded.get(name, ""), metadata.get(name + recipe.EMBEDDED_BASE, {})),
+            base.triton
+            or _embedded(embedded.get(name, ""), metadata.get(exported.get(embedded.get(name, ""), ""), {})),
         )
         for name, base in bases.items()
     ]

@@ -17,10 +17,10 @@ from .conftest import ROOT, Project
 README = (ROOT / "README.md").read_text()
 
 
-def _block(heading: str) -> list[str]:
-    """The commands of the first block under a heading."""
-    match = re.search(rf"## {re.escape(heading)}\n.*?```sh\n(.*?)```", README, re.DOTALL)
-    assert match, heading
+def _block(before: str) -> list[str]:
+    """The commands of the first block after a line."""
+    match = re.search(rf"^{re.escape(before)}\n.*?```sh\n(.*?)```", README, re.DOTALL | re.MULTILINE)
+    assert match, before
     return [line.partition(" #")[0].strip() for line in match[1].splitlines()]
 
 
@@ -35,7 +35,7 @@ def test_the_daily_loop_works_as_written(
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     (project.root / "examples").symlink_to(ROOT / "examples")
-    commands = _block("The daily loop")
+    commands = _block("## The daily loop")
     assert len(commands) == 7
     for command in commands:
         # The ports are whatever is free here; the rest is to the letter.
@@ -54,6 +54,22 @@ def test_the_daily_loop_works_as_written(
             command, shell=True, cwd=project.root, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_what_happened_can_be_looked_at_as_written(project: Project, built: dict[str, Any]) -> None:
+    project.edit("builder.toml", "under-test", "under-test-looked-at")
+    project.builder("build").ok()
+    project.edit("model_repository/mydali/config.pbtxt", "max_batch_size: ", "# another\nmax_batch_size: ")
+    project.builder("build").ok()
+    commands = _block("What happened on this machine, what it takes, and where:")
+    assert [each.split()[3] for each in commands] == ["report", "history", "diff", "clean"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(
+            command, shell=True, cwd=project.root, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.stdout, command
 
 
 def test_the_targets_named_are_those_of_the_project() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from builder import oci
-from builder.oci import BaseImage, Blocks, Layout, husk_archive, skip
+from builder.oci import BaseImage, Blocks, Layout, skip
 from builder.reference import Digest
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -152,16 +152,6 @@ def test_a_husk_has_the_configuration_and_no_layer() -> None:
     husk = base().husk
     assert husk["config"] == {"Env": ["A=b"], "Cmd": ["sh"]}
     assert (husk["architecture"], husk["rootfs"], husk["history"]) == ("amd64", {"type": "layers", "diff_ids": []}, [])
-
-
-def test_a_husk_s_archive_is_what_docker_load_takes() -> None:
-    archive = husk_archive("triton-dali-builder/husk:1", base().husk)
-    assert archive == husk_archive("triton-dali-builder/husk:1", base().husk)
-    found = members(archive)
-    [entry] = json.loads(found["manifest.json"])
-    assert entry == {"Config": "config.json", "RepoTags": ["triton-dali-builder/husk:1"], "Layers": []}
-    assert json.loads(found["config.json"]) == base().husk
-    assert len(archive) % 512 == 0
 
 
 def test_an_archive_has_all_but_the_base_s_layers(tmp_path: Path) -> None:

@@ -48,7 +48,6 @@ class Kept:
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
         monkeypatch.setattr(stage, "TOOLCHAIN", (folder / "toolchain",))
-        monkeypatch.setattr(stage, "FRESH", folder / "fresh")
         self.write("CMakeLists.txt", "add")
         self.write("a.cc", "a")
         self.write("b.cc", "b")
@@ -156,11 +155,11 @@ def test_a_folder_that_was_cut_off_before_it_had_a_name_is_not_taken(kept: Kept)
     assert kept.build() == ALL
 
 
-def test_on_request_all_is_made_anew(kept: Kept) -> None:
+def test_on_request_all_is_made_anew(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.build()
-    stage.FRESH.touch()
+    monkeypatch.setenv("FRESH", "yes")
     assert kept.build() == ALL
-    stage.FRESH.unlink()
+    monkeypatch.setenv("FRESH", "")
     assert kept.build() == []
 
 

@@ -16,7 +16,7 @@ from builder.docker.caches import Caches
 from builder.elf import BadLibrary
 from builder.errors import CompileError
 from builder.lock import LockedTarget
-from builder.project import Project
+from builder.project import Project, Target
 from builder.recipe import Base, Bases
 from builder.reference import Digest
 from builder.steps import parts
@@ -138,6 +138,31 @@ def test_the_embedded_base_becomes_an_image_that_layers_are_put_on(
     assert bake.asked["embedded_base"]["target"] == "embedded"
     assert made.base == recipe.embedded_name(project, "embedded", BASES["embedded"])
     assert made.base_digest == BASE
+
+
+def test_targets_with_one_embedded_base_make_it_once(project: Project, console: Console, bake: Bake) -> None:
+    both = project.model_copy(update={"targets": {"embedded": Target(), "cpu": Target(cuda="OFF")}})
+    made = parts.run(both, dict.fromkeys(both.targets, BASES["embedded"]), dict.fromkeys(both.targets), console)
+    assert set(bake.asked) == {"embedded", "embedded_base", "cpu"}
+    assert [(each.target, each.base_digest) for each in made] == [("embedded", BASE), ("cpu", BASE)]
+    assert len({each.base for each in made}) == 1
+
+
+def test_layers_for_a_base_that_is_known_are_built_in_the_same_call(
+    project: Project, console: Console, bake: Bake
+) -> None:
+    asked = []
+
+    def layers(name: str, bases: Bases, base: Base) -> dict[str, Any]:
+        asked.append((name, bases, base))
+        return {"target": "runtime", "output": ["type=oci,dest=x"]}
+
+    parts.run(project, BASES, UNLOCKED, console, layers=layers)
+    assert bake.asked["embedded_layers"]["target"] == "runtime"
+    named = Base(recipe.embedded_name(project, "embedded", BASES["embedded"]), None)
+    assert asked == [("embedded", BASES["embedded"], named)]
+    parts.run(project, BASES, UNLOCKED, console, layers=lambda *_: None)
+    assert set(bake.asked) == {"embedded", "embedded_base"}
 
 
 def test_where_no_layers_are_put_on_it_the_embedded_base_is_no_image(
