@@ -150,8 +150,8 @@ ARG DALI_PLUGIN_CUDA=ON
 # As a pattern, which may match nothing: models of DALI's own operators need no plugin.
 COPY plugi[n] /src/plugin
 COPY model_repository/*.so /given/
-# A build folder that stays here, so that only what changed is compiled again; FRESH asks for another one. It is no secret, as
-# with one BuildKit would read the whole toolchain first, to tell whether it is the same.
+# A build folder that stays here, so that only what changed is compiled again; a FRESH that it does not know asks for another
+# one. It is no secret, as with one BuildKit would read the whole toolchain first, to tell whether it is the same.
 ARG DALI_VERSION=1.53.0
 ARG FRESH=
 RUN --mount=type=bind,from=package,source=/builder/stages,target=/run/stages \
@@ -164,7 +164,7 @@ RUN --mount=type=bind,from=package,source=/builder/stages,target=/run/stages \
     fi
     # Libraries that were compiled elsewhere lie beside the models.
     find /given -name '*.so' -exec cp -t /plugins-fs/models {} +
-    find /plugins-fs/models -mindepth 1 ! -path '/plugins-fs/models/*.so' -delete
+    find /plugins-fs/models -mindepth 1 -maxdepth 1 ! -name '*.so' -exec rm -r {} +
     chmod -R u=rwX,go=rX /plugins-fs
     find /plugins-fs -exec touch --no-dereference --date=@0 {} +
 EOF

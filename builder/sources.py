@@ -36,6 +36,8 @@ def exactly(folder: Path) -> str:
             what = f"link {path.readlink()}"
         elif path.is_dir():
             what = "folder"
+        elif not path.is_file():  # a socket, which no build gets
+            continue
         else:
             what = f"{path.stat().st_mode & 0o777:o} {of_file(path)}"
         total.update(f"{name}\0{what}\n".encode(errors="surrogateescape"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,6 @@ _NOT_SUPPORTED = re.compile(r"not supported (?:for|by) the [\w-]+ driver")
 _NO_CONNECTION = "[internal] waiting for connection"
 _CACHE_STEP = re.compile(r"(?:^|\] )exporting cache to ")
 _DETAIL_LINES = 40
-_FRESH = {"FRESH": "yes"}
-"""What makes the stage `plugins` begin from nothing."""
 
 
 def bake(
@@ -92,8 +91,8 @@ def _bake(
     # https://docs.docker.com/build/release-notes/#0200
     network.environment["BUILDX_BAKE_ENTITLEMENTS_FS"] = "0"
     told = {name: builder.told(name, target) for name, target in targets.items()}
-    if no_cache:
-        told = {name: {**target, "args": {**target.get("args", {}), **_FRESH}} for name, target in told.items()}
+    if token := _fresh(definition.parent / "fresh", anew=no_cache):
+        told = {name: {**each, "args": {**each.get("args", {}), "FRESH": token}} for name, each in told.items()}
     write_atomically(definition, json.dumps(document(told, network), indent=2) + "\n")
     metadata = definition.with_name(definition.stem + ".metadata.json")
     metadata.unlink(missing_ok=True)
@@ -116,6 +115,16 @@ def _bake(
         if finished.returncode:
             raise failure(progress, builder)
     return dict(json.loads(metadata.read_text(encoding="utf-8")))
+
+
+def _fresh(path: Path, *, anew: bool) -> str:
+    """What makes the stage `plugins` begin from nothing: told to this build and to all later ones of the project.
+
+    Otherwise these would take what an earlier build left under another name.
+    """
+    if anew:
+        write_atomically(path, secrets.token_hex(8))
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def document(targets: Mapping[str, Mapping[str, Any]], network: NetworkSecrets) -> dict[str, Any]:

@@ -45,6 +45,7 @@ _LATENCY_REQUESTS_AT_LEAST = 20
 _MEASURING_SHARE = 0.15
 _DYING_SECONDS = 1.0
 _LOG_LINES = 40
+_LIGHT_BYTES = 256 << 20
 
 
 def run(
@@ -89,10 +90,13 @@ def run(
             applicable=False, passed=True, evidence="no plugin in the image's command, so nothing to take away"
         )
     with host.serving(digest, gpus=gpus, arguments=arguments) as server:
-        # Most of a server's start is waiting, so the other one costs little beside it. On a GPU both would want memory.
-        with contextlib.nullcontext() if control or gpus else without_plugins() as other:
+        began = time.monotonic()
+        # Most of a server's start is waiting, so the other one costs little beside it, unless both want much memory.
+        apart = gpus or not _is_light(project, target)
+        with contextlib.nullcontext() if control or apart else without_plugins() as other:
             endpoint = server.endpoint()
-            ready = triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
+            triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
+            ready = time.monotonic() - began
             console.print(f"{image}: ready after {ready:.1f} s")
             if other:
                 control = _negative_control(other, image, plugins, timeout)
@@ -170,6 +174,13 @@ def of_gpus(project: Project, target: str) -> list[NotRun]:
 def _models(project: Project, target: str) -> Path:
     """The model repository as the target's image has it."""
     return project.state / target / "parts" / "models"
+
+
+def _is_light(project: Project, target: str) -> bool:
+    """Whether the models of two servers can be loaded at once; of an image from anywhere nobody knows."""
+    folder = _models(project, target)
+    files = (path.stat().st_size for path in folder.rglob("*") if path.is_file()) if target else ()
+    return bool(target) and folder.is_dir() and sum(files) <= _LIGHT_BYTES
 
 
 def _names(folder: Path) -> set[str]:

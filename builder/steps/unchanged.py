@@ -29,6 +29,7 @@ def inputs(project: Project, name: str, bases: Bases, held: LockedTarget | None,
         __version__,
         recipe.parts(project, name, bases),
         project.model_dump(mode="json", include=_OF_THE_PROJECT),
+        project.targets[name].model_dump(mode="json"),
         bases,
         held,
         revision,
@@ -57,7 +58,7 @@ def _image(project: Project, engine: Engine, name: str, now: str) -> tuple[Image
     layout = Layout(Image.layout(project, name))
     if engine.keeps_manifests and not (layout.exists and str(layout.digest) == image.digest):
         return None
-    if not (recipe.kept(project, name) / "models").is_dir() or engine.has_image(parts.base) != image.in_engine:
+    if not (recipe.kept(project, name) / "models").is_dir() or _has_base(engine, parts) != image.in_engine:
         return None
     if image.in_engine:
         if not engine.has_image(image.digest):
@@ -65,3 +66,8 @@ def _image(project: Project, engine: Engine, name: str, now: str) -> tuple[Image
         if (named := engine.find(image.reference)) is None or named["Id"] != image.digest:
             engine.tag(image.digest, image.reference)
     return image, parts
+
+
+def _has_base(engine: Engine, parts: Parts) -> bool:
+    """In the older image store the embedded base is no image of its own."""
+    return not parts.base or engine.has_image(parts.base)

@@ -63,8 +63,8 @@ def test_sources_come_from_the_commit_that_the_image_names(on_a_base: Project) -
 
 
 def test_what_varies_is_named(on_a_base: Project) -> None:
-    varies = "    date +%s%N > /root-fs/models/mydali/made\n    chmod -R"
-    on_a_base.edit("Dockerfile", "    chmod -R", varies)
+    varies = "    date +%s%N > /root-fs/models/mydali/made\n    chmod -R u=rwX,go=rX /root-fs\n"
+    on_a_base.edit("Dockerfile", "    chmod -R u=rwX,go=rX /root-fs\n", varies)
     built = on_a_base.builder("build", "--target=ngc", "--json").ok().document["images"][0]
     error = on_a_base.builder("reproduce", built["reference"], "--json").failed("not-reproducible", 5)
     assert "/models/mydali/made" in error["what"]

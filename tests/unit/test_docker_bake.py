@@ -268,6 +268,26 @@ def test_options_of_a_build_reach_buildx(monkeypatch: pytest.MonkeyPatch, argume
     assert {"--builder=the-engine-s", "--no-cache", "--progress=rawjson"} <= set(buildx.command)
 
 
+def test_what_was_made_anew_is_what_later_builds_of_the_project_take(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    def told(**more: Any) -> str | None:
+        bake({"embedded": {"args": {"A": "b"}}}, **arguments, **more)
+        found = json.loads(arguments["definition"].read_text())["target"]["embedded"]["args"]
+        assert found["A"] == "b"
+        token: str | None = found.get("FRESH")
+        return token
+
+    monkeypatch.setattr(module, "run", Buildx())
+    assert told() is None
+    first = told(no_cache=True)
+    assert first
+    assert told() == first
+    second = told(no_cache=True)
+    assert second not in (None, first)
+    assert told() == second
+
+
 def test_an_index_has_no_attestations(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
     monkeypatch.setattr(module, "run", Buildx())
     bake({"embedded": {}}, **arguments)

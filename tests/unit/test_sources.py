@@ -107,6 +107,12 @@ def test_what_a_build_could_see_is_a_difference(folder: Path, change: Callable[[
     assert exactly(folder) != before
 
 
+def test_a_socket_is_nothing_that_a_build_gets(folder: Path) -> None:
+    before = exactly(folder)
+    os.mkfifo(folder / "pipe")
+    assert exactly(folder) == before
+
+
 def test_a_link_is_what_it_points_to_by_name(folder: Path) -> None:
     (folder / "link").symlink_to("a")
     before = exactly(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -155,12 +156,75 @@ def test_a_folder_that_was_cut_off_before_it_had_a_name_is_not_taken(kept: Kept)
     assert kept.build() == ALL
 
 
-def test_on_request_all_is_made_anew(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_request_all_is_made_anew_once(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.build()
-    monkeypatch.setenv("FRESH", "yes")
+    monkeypatch.setenv("FRESH", "one")
     assert kept.build() == ALL
-    monkeypatch.setenv("FRESH", "")
+    kept.write("a.cc", "c")
+    assert kept.build() == ["compiled a.cc"]  # of those that were made anew
+    monkeypatch.setenv("FRESH", "two")
+    assert kept.build() == ALL
+
+
+def test_a_request_counts_for_each_folder(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.build("-DX=1")
+    kept.build("-DX=2")
+    monkeypatch.setenv("FRESH", "one")
+    assert kept.build("-DX=2") == ALL
+    assert kept.build("-DX=1") == ALL
+    assert kept.build("-DX=2") == []
+
+
+@pytest.mark.parametrize("target", ["z1.h", "v1"])
+def test_what_a_link_points_to_begins_from_nothing(kept: Kept, target: str) -> None:
+    for name in ("v1", "v2"):
+        (kept.source / name).mkdir()
+    for name in ("z1.h", "z2.h"):
+        kept.write(name, name)
+    link = kept.source / "link.h"
+    link.symlink_to(target)
+    kept.build()
+    link.unlink()
+    link.symlink_to(target.replace("1", "2"))
+    assert kept.build() == ALL
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["file(STRINGS a.cc x)", "FILE ( READ a.cc x )", "execute_process(COMMAND x)", "add_custom_command(OUTPUT x)"],
+)
+def test_where_cmake_may_read_a_source_each_could_mean_anything(kept: Kept, command: str) -> None:
+    kept.write("CMakeLists.txt", command)
+    kept.build()
+    kept.write("b.cc", "d")
+    assert kept.build() == ALL
+
+
+def test_a_variable_that_a_compiler_may_go_by_begins_from_nothing(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.build()
+    for name in ("HTTP_PROXY", "https_proxy", "HOSTNAME"):
+        monkeypatch.setenv(name, "x")
     assert kept.build() == []
+    monkeypatch.setenv("CPLUS_INCLUDE_PATH", "/x")
+    assert kept.build() == ALL
+
+
+@pytest.mark.parametrize("left", ["", "{"])
+def test_a_record_that_was_cut_off_costs_a_compilation(kept: Kept, left: str) -> None:
+    kept.build()
+    (kept.kept / "build" / "sources.json").write_text(left)
+    assert kept.build() == ["compiled a.cc", "compiled b.cc"]
+
+
+def test_a_clock_that_was_set_back_hides_no_change(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.build()
+    monkeypatch.setattr(stage.time, "time_ns", lambda: 1_000_000_000)
+    kept.write("a.cc", "c")
+    before = {name: when for name, (_, when) in json.loads((kept.kept / "build/sources.json").read_text()).items()}
+    stage.set_times(kept.source, kept.kept / "build" / "sources.json")
+    after = {name: when for name, (_, when) in json.loads((kept.kept / "build/sources.json").read_text()).items()}
+    assert after["a.cc"] > max(before.values())
+    assert after["b.cc"] == before["b.cc"]
 
 
 def test_no_more_folders_are_kept_than_are_of_use(kept: Kept) -> None:

@@ -30,6 +30,7 @@ class FakeEngine:
         self.keeps_manifests = keeps_manifests
 
     def find(self, name: str) -> dict[str, Any] | None:
+        assert name  # the SDK takes none that is empty
         digest = self.images.get(name) or (name if name in self.images.values() else None)
         return {"Id": digest} if digest else None
 
@@ -109,8 +110,9 @@ def test_other_bases_packages_and_revisions_are_other_inputs(project: Project, t
 )
 def test_other_settings_are_other_inputs(project: Project, settings: dict[str, Any]) -> None:
     assert inputs(project.model_copy(update=settings)) != inputs(project)
-    other = {"embedded": Target(cuda="OFF")}
-    assert inputs(project.model_copy(update={"targets": other})) != inputs(project)
+    # Also what changes no file: it is in the image's record.
+    for other in (Target(cuda="OFF"), Target(gpu=False), Target(dali="1.53.0")):
+        assert inputs(project.model_copy(update={"targets": {"embedded": other}})) != inputs(project)
 
 
 def test_how_models_are_verified_is_nothing_to_a_build(project: Project) -> None:
@@ -153,6 +155,10 @@ def test_the_older_store_needs_no_layout(project: Project, built: tuple[Image, P
     engine.keeps_manifests = False
     shutil.rmtree(Image.layout(project, "embedded"))
     assert found(project, engine) == [built]
+    # Nor an image of the embedded base, which has no name there.
+    parts = built[1].model_copy(update={"base": ""}).save(project)
+    image = built[0].model_copy(update={"parts": parts.digest}).save(project)
+    assert found(project, engine) == [(image, parts)]
 
 
 def test_an_image_whose_base_is_elsewhere_is_in_its_layout(
