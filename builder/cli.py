@@ -42,7 +42,7 @@ from builder.commands.verify import verify
 from builder.commands.why import why
 from builder.errors import INTERRUPTED, BadUsage, BuilderError, Interrupted
 from builder.output import Output, is_json_wanted
-from builder.process import redact
+from builder.process import ending_signals, redact
 
 app = typer.Typer(
     name="builder",
@@ -98,19 +98,31 @@ class _Stopped(BaseException):
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the command through its `finally`s; later ones do not disturb these."""
+    """The first signal that asks to end ends the command through its `finally`s; later ones do not disturb these."""
+    signals = ending_signals()
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in signals:
             signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGHUP:
+            _leave_terminal()
         raise _Stopped(number)
 
-    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.signal(each, stop) for each in signals}
     try:
         yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _leave_terminal() -> None:
+    """Where stdout or stderr is a terminal that is gone, what the `finally`s still say goes nowhere, and fails none."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _program() -> str:

@@ -56,7 +56,7 @@ def files(blob: BinaryIO, media_type: str) -> dict[str, File]:
 
     Args:
         blob: as registries have it.
-        media_type: OCI's, which tells the compression.
+        media_type: as `unpacked` takes it.
     """
     return files_and_contents(blob, media_type, lambda _: False)[0]
 
@@ -98,8 +98,12 @@ def _attributes(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
 
 
 def unpacked(blob: BinaryIO, media_type: str) -> BinaryIO:
-    """The tar file in a layer."""
-    if media_type.endswith("+zstd"):
+    """The tar file in a layer.
+
+    Args:
+        media_type: OCI's, or Docker's, such as application/vnd.docker.image.rootfs.diff.tar.zstd.
+    """
+    if media_type.endswith(("+zstd", ".zstd")):
         return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True))
     return cast(BinaryIO, gzip.GzipFile(fileobj=blob)) if media_type.endswith("gzip") else blob
 

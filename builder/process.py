@@ -135,12 +135,19 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Those that ask to end: Ctrl-C, SIGTERM, and a terminal that is closed, unless that is ignored (nohup)."""
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hangup)
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Puts Ctrl-C and SIGTERM off until something is put away; for the main thread."""
+    """Puts Ctrl-C and other signals that ask to end off until something is put away; for the main thread."""
     held: list[tuple[int, FrameType | None]] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {each: signal.signal(each, lambda number, frame: held.append((number, frame))) for each in signals}
+    before = {
+        each: signal.signal(each, lambda number, frame: held.append((number, frame))) for each in ending_signals()
+    }
     try:
         yield
     finally:

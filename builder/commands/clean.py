@@ -63,7 +63,7 @@ def clean(
             "--keep",
             metavar="N",
             min=1,
-            help="Free all but the last N builds of each target; the last one stays in any case.",
+            help="Free all but the last N builds of each target; what is of no known build goes by its age alone.",
             show_default=False,
         ),
     ] = None,
@@ -99,7 +99,8 @@ def clean(
     from builder import package
     from builder import project as projects
     from builder.docker import present, storage
-    from builder.errors import BadUsage, ProjectMissing
+    from builder.errors import BadUsage, MachineError, ProjectMissing
+    from builder.output import size
     from builder.steps import clean as step
     from builder.views import clean as view
     from builder.views import results
@@ -121,14 +122,38 @@ def clean(
     console = results.stdout()
     if not json and not wanted:
         view.overview(found, console, now)
-    elif not json and not quiet and rules.frees:
-        view.planned(plan, rules, console, now)
-    removed, of_cache = None, 0
-    if wanted and not dry_run and (yes or typer.confirm("free it?", err=True)):
+    asks = wanted and not (yes or dry_run)
+    frees_of_cache = found.cache.unused_since(now - older_than if older_than else None) if cache and found.cache else 0
+    if wanted and not json and (asks or not quiet):  # nobody can answer what he does not see
+        if rules.frees:
+            view.planned(plan, rules, console, now)
+        if cache:
+            console.print(f"up to {size(frees_of_cache)} of BuildKit's cache go, everybody's")
+    removed, of_cache, failure = None, 0, None
+    if wanted and not dry_run and (yes or _confirmed()):
         removed = step.carry_out(plan, engine, found.layers_bytes)
-        if cache and engine:
-            of_cache = storage.prune_cache(engine, older_than.total_seconds() if older_than else 0)
+        try:
+            if cache and engine:
+                of_cache = storage.prune_cache(engine, older_than.total_seconds() if older_than else 0)
+        except MachineError as error:
+            failure = error  # what went before it is told all the same
         if not json:
             view.done(removed, of_cache, console)
+    told = {
+        **step.document(found, plan, removed, now),
+        "frees_of_cache": frees_of_cache,
+        "freed_of_cache": of_cache,
+    }
+    if failure:
+        failure.partial = told
+        raise failure
     if json:
-        output.document({**step.document(found, plan, removed, now), "freed_of_cache": of_cache})
+        output.document(told)
+
+
+def _confirmed() -> bool:
+    try:
+        return typer.confirm("free it?", err=True)
+    except typer.Abort:  # Ctrl-D
+        typer.echo(err=True)
+        return False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
+
+from builder.dev.snapshot import Moved
 
 
 class ModelFolder:
@@ -29,22 +33,36 @@ class ModelFolder:
 
         Returns:
             the digest of each model, as it lies here now; hidden folders are none.
+
+        Raises:
+            Moved: a file of the project is another by now, or gone. The others are what they must be.
         """
         wanted = dict(files) | {name: sha256(content).hexdigest() for name, content in made.items()}
         for name in sorted(self._has.keys() - wanted.keys(), reverse=True):  # what is in a folder before the folder
             self._remove(name)
             del self._has[name]
+        moved = []
         for name, digest in wanted.items():
             if self._has.get(name) == digest:
                 continue
             path = self.path / name
             if name.endswith("/"):
                 self._make(path)
+                self._has[name] = digest
             elif name in made:
-                self._write(path, made[name])
+                self._has[name] = self._write(path, made[name])
             else:
-                self._write(path, repository / name)
-            self._has[name] = digest
+                try:
+                    source = (repository / name).open("rb")
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                    moved.append(name)  # gone: what may lie here is still what it was
+                    continue
+                with source:
+                    self._has[name] = self._write(path, source)
+                if self._has[name] != digest:
+                    moved.append(name)
+        if moved:
+            raise Moved(*moved)
         models: dict[str, list[str]] = {}
         for name, digest in sorted(wanted.items()):
             model, slash, rest = name.partition("/")
@@ -56,10 +74,14 @@ class ModelFolder:
         """Leaves nothing."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _write(self, path: Path, content: bytes | Path) -> None:
-        """Another file takes the place of the former one, which a server may have open; its time is now."""
+    def _write(self, path: Path, content: bytes | IO[bytes]) -> str:
+        """Another file takes the place of the former one, which a server may have open; its time is now.
+
+        Returns:
+            the digest of what was written.
+        """
         self._make(path.parent)
-        write_whole(path, content, self.path.parent)
+        return write_whole(path, content, self.path.parent)
 
     def _make(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -75,23 +97,42 @@ class ModelFolder:
             path.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes | Path, temporaries: Path | None = None) -> None:
+class Hashed:
+    """A stream, and the digest of what was read from it, which need not be what is in its file before or after."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._total = sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._read(size)
+        self._total.update(part)
+        return part
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal."""
+        return self._total.hexdigest()
+
+
+def write_whole(path: Path, content: bytes | IO[bytes], temporaries: Path | None = None) -> str:
     """A reader sees the old file or the new one, never half of it.
 
     Args:
-        content: or the file that has it.
+        content: or a stream of it.
         temporaries: where the new file is until it is whole; beside the old one by default.
+
+    Returns:
+        SHA-256 of what was written, in hexadecimal.
     """
+    source = Hashed((io.BytesIO(content) if isinstance(content, bytes) else content).read)
     descriptor, temporary = tempfile.mkstemp(dir=temporaries or path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            if isinstance(content, bytes):
-                stream.write(content)
-            else:
-                with content.open("rb") as source:
-                    shutil.copyfileobj(source, stream)
+            shutil.copyfileobj(source, stream)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    return source.digest

@@ -24,7 +24,7 @@ from builder.dev.snapshot import Snapshot, oracle_files
 from builder.dev.verdict import Done
 from builder.dev.workshop import Workshop
 from builder.docker.engine import Engine
-from builder.errors import VerificationError
+from builder.errors import ModelNotLoaded, VerificationError
 from builder.oracles import Oracle
 from builder.project import MODELS, Project, Target
 
@@ -99,6 +99,8 @@ class Session:
             ModelNotLoaded, ServerDied, NotReady: a server does not take what was made. The former one goes on.
             OracleMissing, GoldenInvalid, OracleFailed: what should say what is right cannot.
             InferenceFailed, WrongAnswer: an answer is wrong.
+            VerificationError: there is no model that could be asked.
+            Moved: a file is no longer as in `now`.
         """
         if foundation != self._foundation:
             self._move(foundation, into)
@@ -116,7 +118,7 @@ class Session:
             raise VerificationError(
                 "there is no model", where="model_repository", remedy="add model_repository/NAME/config.pbtxt"
             )
-        configs = _configurations(project, models)
+        configs = _configurations(self._folder.path, models)
         if not self._gpus:
             into.not_run = placement.of_gpus(configs)
             models = {name: digest for name, digest in models.items() if name not in into.not_run}
@@ -201,7 +203,19 @@ class Session:
         changed: Sequence[str],
         into: Round,
     ) -> None:
-        """Asks the models that are not in the state in which they were right."""
+        """Asks the models that are not in the state in which they were right.
+
+        Raises:
+            VerificationError: there is none.
+            ModelNotLoaded: the server does not have one that it was to be asked for.
+        """
+        if not state:
+            raise VerificationError(
+                "no model was asked, so nothing is known to be right",
+                where="model_repository",
+                remedy="let it have a GPU: --gpus all",
+                detail=[f"{name}: {why}" for name, why in sorted(into.not_run.items())],
+            )
         now = {name: f"{each} {self._oracles[0] if name in told else ''}" for name, each in state.items()}
         wanted = {name for name, each in now.items() if self._right.get(name) != each}
         # A change that leads to nothing new, as one that was taken back: what it touched is asked once more.
@@ -218,6 +232,12 @@ class Session:
                 if spec.name in wanted:
                     answered.append(answers.ask(spec, told.get(spec.name, oracles.SIGNATURE), clients, self._seed))
                     into.models = tuple(answered)
+        if missing := sorted(wanted - {each.name for each in answered}):
+            raise ModelNotLoaded(
+                f"the server does not list as ready: {_listed(missing)}",
+                where=f"model {missing[0]}",
+                remedy="see whether model_repository has a version of it that the server may load",
+            )
         self._right |= {name: now[name] for name in wanted}
 
     def _told(self, project: Project, now: Snapshot) -> dict[str, Oracle]:
@@ -275,9 +295,9 @@ def architectures(target: Target, gpus: str, find: Callable[[], gpu.Driver | Non
     return [*target.cuda_architectures, _WITHOUT_GPU][:1]
 
 
-def _configurations(project: Project, models: Collection[str]) -> dict[str, Any]:
+def _configurations(repository: Path, models: Collection[str]) -> dict[str, Any]:
     """The ModelConfig of each model that has one; `check` has read them before."""
-    paths = {name: project.repository_folder / name / pbtxt.FILE_NAME for name in models}
+    paths = {name: repository / name / pbtxt.FILE_NAME for name in models}
     return {name: pbtxt.read(path).message for name, path in paths.items() if path.is_file()}
 
 

@@ -32,6 +32,10 @@ def is_ignored(name: str) -> bool:
     return any(_OF_EDITORS.fullmatch(part) for part in name.split("/"))
 
 
+class Moved(Exception):
+    """Files, by name, were no longer as in the snapshot when they were copied: the round is to be repeated."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """SHA-256 of each file by its name in the project; a folder of model_repository ends in a slash and has none."""

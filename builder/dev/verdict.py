@@ -38,4 +38,5 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return self.error is None
+        """Nothing is wrong, and somebody was asked."""
+        return self.error is None and bool(self.models)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,12 +17,13 @@ from docker.models.containers import Container
 
 from builder import package
 from builder.checks.repository import SERIALIZED, SOURCE
-from builder.dev.folder import write_whole
-from builder.dev.snapshot import Snapshot
+from builder.dev.folder import Hashed, write_whole
+from builder.dev.snapshot import Moved, Snapshot
 from builder.docker import compiler
 from builder.docker.engine import Engine, translated
 from builder.errors import CompileError, SerializeError
 from builder.project import MODELS
+from builder.sources import of_file
 
 # As in the Dockerfile, so that messages name the same files.
 _SOURCES, _STAGES, _KEPT, _PLUGINS, _CHOSEN = "/src/plugin", "/run/stages", "/kept", "/plugins", "/chosen"
@@ -73,9 +75,9 @@ class Workshop:
         """Brings what the build stages run."""
         self._run(f"mkdir -p {_SOURCES} {_STAGES} {_KEPT} {_PLUGINS} {MODELS}")
         folder = package.ROOT / "builder" / "stages"
-        self._put(_STAGES, folder, [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")])
+        self._put(_STAGES, folder, {path.relative_to(folder).as_posix(): "" for path in folder.rglob("*.*")})
         if self.kept.is_file():
-            self._put("/tmp", self.kept.parent, [self.kept.name])
+            self._put("/tmp", self.kept.parent, {self.kept.name: ""})
             # Of one that was cut off nothing is taken.
             self._run(f"tar x -C {_KEPT} -f /tmp/{self.kept.name} || rm -rf {_KEPT}/*")
 
@@ -98,6 +100,7 @@ class Workshop:
 
         Raises:
             CompileError: the compiler or CMake refuses.
+            Moved: a source is another by now, or gone.
         """
         wanted = repr((now.digest_of("plugin"), list(options)))
         if wanted == self._compiled:
@@ -136,6 +139,7 @@ class Workshop:
 
         Raises:
             SerializeError: a pipeline is wrong. What could be made of the others is kept.
+            Moved: a file is another by now, or gone.
         """
         self._place(repository, now)
         files = now.below("model_repository")
@@ -176,12 +180,12 @@ class Workshop:
         changed = {name for name in {*wanted, *self._placed} if wanted.get(name) != self._placed.get(name)}
         if not changed:
             return
-        self._placed = {name: each for name, each in self._placed.items() if name not in changed}
+        self._placed |= dict.fromkeys(changed, "")  # nothing that is known, until all of it is there
         if gone := [name for name in self._files if name.partition("/")[0] in changed and name not in files]:
             self._run(f'cd {MODELS} && rm -rf -- "$@"', *gone)
         self._files = list(files)
-        self._put(MODELS, repository, [name for name in files if name.partition("/")[0] in changed])
-        self._placed |= {name: wanted[name] for name in changed if name in wanted}
+        self._put(MODELS, repository, {name: each for name, each in files.items() if name.partition("/")[0] in changed})
+        self._placed = wanted
 
     def _exec(self, command: Sequence[str], *, stderr: bool = True) -> tuple[int, bytes]:
         """Exit status, and what it said on stdout and, unless told otherwise, on stderr."""
@@ -196,12 +200,28 @@ class Workshop:
         status, said = self._exec(["sh", "-c", script, "sh", *arguments])
         assert status == 0, f"{script}: {said!r}"
 
-    def _put(self, to: str, folder: Path, names: Iterable[str]) -> None:
+    def _put(self, to: str, folder: Path, files: Mapping[str, str]) -> None:
+        """Copies files of a folder into the container, all or none.
+
+        Args:
+            files: by name, each with the digest that it must have; empty for those that may have any, and for folders.
+
+        Raises:
+            Moved: one is another by now, or gone.
+        """
+        moved = []
         with tempfile.TemporaryFile() as spool:
             with tarfile.open(fileobj=spool, mode="w") as archive:
-                for name in names:
-                    with contextlib.suppress(FileNotFoundError):  # gone by now: the next look finds that
-                        archive.add(folder / name, name, recursive=False, filter=_plain)
+                for name, digest in files.items():
+                    try:
+                        copied = _add(archive, folder / name, name)
+                    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                        moved.append(name)
+                        continue
+                    if digest not in ("", copied):
+                        moved.append(name)
+            if moved:
+                raise Moved(*moved)
             spool.seek(0)
             self._send(to, spool)
 
@@ -221,6 +241,22 @@ class Workshop:
                 for each in archive
                 if each.isfile() and (content := archive.extractfile(each))
             }
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> str:
+    """Adds one file, link or folder; the digest of what was added, or of what a link points to."""
+    if path.is_symlink() or path.is_dir():
+        archive.add(path, name, recursive=False, filter=_plain)
+        return of_file(path) if path.is_file() else ""
+    with path.open("rb") as stream:
+        status = os.fstat(stream.fileno())
+        entry = _plain(tarfile.TarInfo(name))
+        entry.size, entry.mode, entry.mtime = status.st_size, status.st_mode & 0o7777, status.st_mtime
+        # An entry has its size first: of a file that became longer the start is taken, and one that became shorter is
+        # filled up.
+        content = Hashed(lambda size: stream.read(size).ljust(size, b"\0"))
+        archive.addfile(entry, content)
+        return content.digest
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:

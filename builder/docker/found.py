@@ -74,7 +74,7 @@ class FoundImage:
 
     @property
     def labels(self) -> dict[str, str]:
-        return dict(self.config.get("config", {}).get("Labels") or {})
+        return dict((self.config.get("config") or {}).get("Labels") or {})
 
     @property
     def record(self) -> Record | None:
@@ -85,7 +85,8 @@ class FoundImage:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         descriptors = json.loads(self.image.manifest)["layers"]
-        steps = [each.get("created_by", "") for each in self.config.get("history", ()) if not each.get("empty_layer")]
+        history = self.config.get("history") or ()  # null is legal, as for any list of Go's
+        steps = [each.get("created_by", "") for each in history if not each.get("empty_layer")]
         if len(steps) != len(descriptors):
             steps = [""] * len(descriptors)
         ids = self.config["rootfs"]["diff_ids"]
@@ -321,7 +322,7 @@ def _own(image: BaseImage, entry: Entry | None) -> int:
         return len(entry.layers) - entry.base_layers
     config = json.loads(image.config)
     # The shipped Dockerfile's stage `runtime` makes two; an image that is none of ours is a base, all of it.
-    ours = LABEL in (config.get("config", {}).get("Labels") or {})
+    ours = LABEL in ((config.get("config") or {}).get("Labels") or {})
     return min(2, len(config["rootfs"]["diff_ids"])) if ours else 0
 
 

@@ -47,6 +47,21 @@ def owned(names: Sequence[str], labels: Mapping[str, str]) -> Owned | None:
     return None
 
 
+def is_just_made(names: Sequence[str]) -> bool:
+    """Whether these are names that a command gives to what it will need in a moment, or works on.
+
+    They are those of an image on trial, of what images are made of, and the digest alone, which a pull for `smoke`
+    leaves.
+
+    Args:
+        names: all tags, and REPOSITORY@DIGEST.
+    """
+    trials = tuple(each for each in _ON_TRIAL if each)
+    return any("@" not in name and (name.endswith(trials) or _is_program_s(name)) for name in names) or (
+        bool(names) and all("@" in name for name in names)
+    )
+
+
 def local_name(repository: str, target: str) -> str:
     """As `Project.local_name`."""
     return f"{repository.rpartition('/')[2].partition(':')[0]}:{target}"

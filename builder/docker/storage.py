@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import docker.errors
+import requests.exceptions
 
 from builder.docker.engine import Engine, translated
 
@@ -33,6 +35,8 @@ class StoredImage:
     the engine tells, and compressed, where its image store keeps that too, of which it tells the sum alone."""
     containers: tuple[str, ...] = ()
     """The names of those that were made of it, running or not."""
+    created: datetime | None = None
+    """When it was made; None where it tells another time on purpose, such as 1970."""
 
     @property
     def bytes(self) -> int:
@@ -49,6 +53,16 @@ class BuildCache:
     """Bytes of the records that nothing uses right now and no image shares."""
     ours: int
     """Bytes of those whose step is of a stage that the shipped Dockerfile has, too."""
+    ages: tuple[tuple[datetime | None, int], ...] = field(default=(), compare=False, repr=False)
+    """Of each record that a pruning may take: when it was last used, and its bytes."""
+
+    def unused_since(self, since: datetime | None = None) -> int:
+        """The bytes that `prune_cache` frees at most: a record that a younger one is made on stays with that.
+
+        Args:
+            since: what was used later stays; None: however late.
+        """
+        return sum(size for used, size in self.ages if since is None or used is None or used < since)
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ def read(engine: Engine, stages: Iterable[str] = ()) -> Storage:
     Raises:
         MachineError: it does not tell.
     """
-    with translated("the engine's images"):
+    with translated("the engine's images"), _patient(engine):
         told = engine.client.df()
         containers: dict[str, list[str]] = {}
         for each in engine.client.api.containers(all=True):
@@ -91,8 +105,19 @@ def read(engine: Engine, stages: Iterable[str] = ()) -> Storage:
 
 def layers_bytes(engine: Engine) -> int:
     """As `Storage.layers_bytes`. Raises MachineError."""
-    with translated("the engine's layers"):
+    with translated("the engine's layers"), _patient(engine):
         return int(engine.client.df().get("LayersSize") or 0)
+
+
+@contextlib.contextmanager
+def _patient(engine: Engine) -> Iterator[None]:
+    """Without the SDK's limit of 60 s: to count or to remove hundreds of gigabytes takes a slow disk longer."""
+    api: Any = engine.client.api
+    before, api.timeout = api.timeout, None
+    try:
+        yield
+    finally:
+        api.timeout = before
 
 
 def _image(engine: Engine, image: str, whole: int, containers: Sequence[str]) -> StoredImage | None:
@@ -115,6 +140,7 @@ def _image(engine: Engine, image: str, whole: int, containers: Sequence[str]) ->
         tagged=moment((found.get("Metadata") or {}).get("LastTagTime", "")),
         layers=layers_of(found["RootFS"].get("Layers") or (), history, whole),
         containers=tuple(containers),
+        created=moment(found.get("Created") or ""),
     )
 
 
@@ -153,6 +179,12 @@ def _cache(records: Iterable[Mapping[str, Any]], stages: Iterable[str]) -> Build
         sum(each["Size"] for each in found if not each["Shared"]),
         sum(each["Size"] for each in found if not (each["Shared"] or each["InUse"])),
         sum(each["Size"] for each in found if not each["Shared"] and each["Description"].startswith(begins)),
+        tuple(
+            (moment(each.get("LastUsedAt") or each.get("CreatedAt") or ""), each["Size"])
+            for each in found
+            # Those types go with `docker builder prune --all` alone.
+            if not (each["Shared"] or each["InUse"] or each.get("Type") in ("internal", "frontend"))
+        ),
     )
 
 
@@ -186,19 +218,22 @@ def remove(engine: Engine, image: str, owned_still: Callable[[Sequence[str], Map
         image: its ID.
         owned_still: is asked once more, with the names and the labels that it has at this moment.
     """
-    found = engine.find(image)
-    if found is None:
-        return ""
-    tags = found.get("RepoTags") or ()
-    if not owned_still(tags, found["Config"].get("Labels") or {}):
-        return "it has another name by now"
     try:
-        for name in tags or (image,):
-            engine.client.api.remove_image(name, force=False)
+        with _patient(engine):
+            found = engine.find(image)
+            if found is None:
+                return ""
+            tags = found.get("RepoTags") or ()
+            if not owned_still(tags, found["Config"].get("Labels") or {}):
+                return "it has another name by now"
+            for name in tags or (image,):
+                engine.client.api.remove_image(name, force=False)
     except docker.errors.NotFound:
         return ""
     except docker.errors.APIError as error:
         return str(error.explanation or error)
+    except requests.exceptions.RequestException as error:
+        return f"the engine stopped answering: {type(error).__name__}"
     return ""
 
 
@@ -209,6 +244,6 @@ def prune_cache(engine: Engine, unused_for: float) -> int:
         MachineError: the engine refuses.
     """
     filters: Any = {"until": f"{int(unused_for)}s"} if unused_for else {}
-    with translated("the engine's build cache"):
+    with translated("the engine's build cache"), _patient(engine):
         told: Any = engine.client.api.prune_builds(filters=filters)
         return int(told["SpaceReclaimed"] or 0)

@@ -20,7 +20,7 @@ from builder import bases, journal
 from builder.artifacts import Image, Parts, Pushed
 from builder.docker import storage
 from builder.docker.engine import Engine
-from builder.docker.owned import Owned, local_name, owned
+from builder.docker.owned import Owned, is_just_made, local_name, owned
 from builder.docker.storage import StoredImage
 from builder.errors import MachineError
 from builder.journal import Entry
@@ -35,6 +35,7 @@ _MADE_AGAIN = ("unpacked",)
 _TRIALS = ("parts.trial", "oci.trial", "rebase")
 _RUNNING = timedelta(hours=1)
 """What is younger may belong to a command that is running."""
+_BUSY = "a command may be running that uses it"
 
 
 class Group(StrEnum):
@@ -50,6 +51,11 @@ class Group(StrEnum):
     TRIALS = "left by commands that were killed"
     RECORDS = "verifications, bases, uploads"
     HISTORY = "history"
+
+
+_IMAGES = (Group.IMAGES, Group.OTHERS, Group.BASES, Group.TOOLS)
+_BY_AGE = (Group.GONE, Group.RECORDS, Group.HISTORY)
+"""Not as builds of a target: those of targets that builder.toml does not have may be another branch's, or of --set."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,9 @@ BY: Mapping[Group, tuple[str, Rules]] = {
     Group.IMAGES: ("clean --keep 1", Rules(keep=1)),
     Group.OTHERS: ("clean --all --keep 1", Rules(keep=1, all=True)),
     Group.BASES: ("clean --keep 1", Rules(keep=1)),
-    Group.TOOLS: ("clean --all --keep 1", Rules(keep=1, all=True)),
+    Group.TOOLS: ("clean --all --older-than 30d", Rules(older_than=timedelta(days=30), all=True)),
     Group.BUILDS: ("", Rules()),
-    Group.GONE: ("clean --keep 1", Rules(keep=1)),
+    Group.GONE: ("clean --older-than 30d", Rules(older_than=timedelta(days=30))),
     Group.UNPACKED: ("clean --keep 1", Rules(keep=1)),
     Group.TRIALS: ("clean --keep 1", Rules(keep=1)),
     Group.RECORDS: ("clean --older-than 30d", Rules(older_than=timedelta(days=30))),
@@ -156,8 +162,11 @@ def stays_by(item: Item, rules: Rules, now: datetime) -> str:
         return "nothing asks for its room"
     if rules.keep is not None and item.rank is not None and item.rank <= rules.keep:
         return f"among the last {rules.keep} of its kind"
-    if rules.older_than is None and item.group in (Group.RECORDS, Group.HISTORY) and rules.to is None:
-        return "goes by its age"
+    if rules.older_than is None and rules.to is None:
+        if item.group in _BY_AGE:
+            return "goes by its age"
+        if item.group in _IMAGES and item.rank is None:
+            return "nobody knows its place among the builds: goes by its age"
     if rules.older_than is not None:
         if item.used is None:
             return "nobody knows how old it is"
@@ -222,7 +231,7 @@ def look(project: Project | None, engine: Engine | None, stages: Iterable[str], 
     if engine is None:
         return Found(tuple(files))
     held = storage.read(engine, stages)
-    images = of_images(held.images, project, homes, entries)
+    images = of_images(held.images, project, homes, entries, now)
     own = {each.key for each in images}
     pinned = {chain for each in held.images if each.id not in own for chain in each.layers}
     return Found((*images, *files), frozenset(pinned), held.cache, held.layers_bytes)
@@ -270,7 +279,11 @@ def _text(path: Path) -> str:
 
 
 def of_images(
-    images: Sequence[StoredImage], project: Project | None, homes: Sequence[Home], entries: Sequence[Entry]
+    images: Sequence[StoredImage],
+    project: Project | None,
+    homes: Sequence[Home],
+    entries: Sequence[Entry],
+    now: datetime,
 ) -> list[Item]:
     """Those of the engine's images that this program made.
 
@@ -297,7 +310,7 @@ def of_images(
             each.id,
             max(moments, default=None),
             each.layers,
-            _why_kept(each, its, homes, gone),
+            _why_kept(each, its, homes, gone) or (_BUSY if _is_of_running(each, now) else ""),
             ranks.get(each.id),
             wide=group in (Group.OTHERS, Group.TOOLS),
         )
@@ -325,6 +338,11 @@ def _once(image: StoredImage, its: Owned) -> str:
     return f"{local_name(its.repository, its.target) if its.repository else 'a base'}, once: {image.id[7:19]}"
 
 
+def _is_of_running(image: StoredImage, now: datetime) -> bool:
+    moments = [moment for moment in (image.tagged, image.created) if moment]
+    return bool(moments) and now - max(moments) < _RUNNING and is_just_made(image.names)
+
+
 def _why_kept(image: StoredImage, its: Owned, homes: Sequence[Home], gone: Collection[str]) -> str:
     """
     Args:
@@ -334,11 +352,13 @@ def _why_kept(image: StoredImage, its: Owned, homes: Sequence[Home], gone: Colle
         return f"the container {image.containers[0]} is made of it"
     if its.foreign:
         return f"it is also {its.foreign[0]}"
+    # Docker's older image store has a configuration's digest for an ID; registries, and what deploys, the manifest's.
+    digests = {image.id, *(name.partition("@")[2] for name in image.names if "@" in name)}
     for home in homes:
-        if image.id in home.deployed:
+        if digests & home.deployed:
             return f"{home.repository} deploys it"
-        if image.id in home.built:
-            return home.built[image.id] + ("" if home.repository == its.repository else f" of {home.repository}")
+        if built := next((home.built[each] for each in sorted(digests) if each in home.built), ""):
+            return built + ("" if home.repository == its.repository else f" of {home.repository}")
     known = {home.repository: home.targets for home in homes}
     # A project that built nothing here may be elsewhere; of one whose folder is gone there will be no other build.
     targets = known.get(its.repository, frozenset() if its.repository in gone else frozenset([its.target]))
@@ -404,16 +424,20 @@ def of_state(project: Project, now: datetime) -> Iterator[Item]:
         if not any((folder / name).exists() for name in ("parts.json", "image.json", *_MADE_AGAIN, *_TRIALS)):
             continue  # not a target's: another command's, which knows when it may go
         if folder.name not in project.targets and folder.name != "any":
-            yield _of_path(Group.GONE, folder, folder.name)
+            item = _of_path(Group.GONE, folder, folder.name)
+            yield replace(item, kept=_BUSY if _is_young(item, now) else "")
             continue
         for path in sorted(folder.iterdir()):
             item = _of_path(Group.BUILDS, path, f"{folder.name}/{path.name}", f"of the last build of {folder.name}")
             if path.name in _MADE_AGAIN:
-                item = replace(item, group=Group.UNPACKED, kept="")
+                item = replace(item, group=Group.UNPACKED, kept=_BUSY if _is_young(item, now) else "")
             elif path.name in _TRIALS:
-                young = item.used is not None and now - item.used < _RUNNING
-                item = replace(item, group=Group.TRIALS, kept="a command may be running that uses it" if young else "")
+                item = replace(item, group=Group.TRIALS, kept=_BUSY if _is_young(item, now) else "")
             yield item
+
+
+def _is_young(item: Item, now: datetime) -> bool:
+    return item.used is not None and now - item.used < _RUNNING
 
 
 def of_history(entries: Sequence[Entry], project: Project | None) -> Iterator[Item]:
@@ -440,8 +464,11 @@ def _of_path(group: Group, path: Path, name: str, kept: str = "") -> Item:
 
 
 def _written(path: Path) -> datetime | None:
+    """Of a folder, when the newest of itself and what is right in it was."""
     try:
-        return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+        inside = path.iterdir() if path.is_dir() and not path.is_symlink() else ()
+        newest = max(each.lstat().st_mtime for each in (path, *inside))
+        return datetime.fromtimestamp(newest, UTC)
     except OSError:
         return None
 
@@ -494,7 +521,8 @@ def carry_out(planned: Plan, engine: Engine | None, layers_before: int) -> Remov
             gone.append(each)
     freed = sum(each.bytes for each in gone if each.key not in images)
     if images and engine:
-        freed += max(0, layers_before - storage.layers_bytes(engine))
+        with contextlib.suppress(MachineError):  # what is gone is told even by an engine that stopped counting
+            freed += max(0, layers_before - storage.layers_bytes(engine))
     return Removed(tuple(gone), tuple(left), freed)
 
 
@@ -536,7 +564,7 @@ def document(found: Found, planned: Plan, removed: Removed | None, now: datetime
             }
             for group in Group
         ],
-        "build_cache": vars(cache) if cache else None,
+        "build_cache": {name: value for name, value in vars(cache).items() if name != "ages"} if cache else None,
         "frees": planned.frees,
         "goes": [_told(each) for each in planned.goes],
         "stays": [{**_told(each), "why": why} for each, why in planned.stays],

@@ -12,12 +12,21 @@ from rich.console import Console
 from builder import recipe
 from builder.bases import OURS
 from builder.dev.session import Foundation, Round, Session
-from builder.dev.snapshot import Camera, Snapshot, newest
+from builder.dev.snapshot import Camera, Moved, Snapshot, newest
 from builder.dev.verdict import Verdict
 from builder.dev.watcher import Watcher
 from builder.docker.bake import bake
 from builder.docker.engine import Engine
-from builder.errors import BaseElsewhere, BuilderError, BuildError, ProjectError, VerificationError
+from builder.errors import (
+    BaseElsewhere,
+    BuilderError,
+    BuildError,
+    NoBase,
+    NoRegistry,
+    ProjectError,
+    Unauthorized,
+    VerificationError,
+)
 from builder.findings import Finding
 from builder.lock import LockedTarget, write_packages
 from builder.project import FILE_NAME, Project
@@ -26,8 +35,9 @@ from builder.views import live
 
 _QUIET_SECONDS = 0.05
 _LOOKS = 200
-_OF_THE_USER = (ProjectError, BuildError, VerificationError)
-"""Mistakes that the next save may mend."""
+_REPEATS = 5
+_OF_THE_USER = (ProjectError, BuildError, VerificationError, NoBase, BaseElsewhere, NoRegistry, Unauthorized)
+"""Mistakes that the next save may mend; a base that is not to be had may be another one then."""
 
 
 def foundation(
@@ -82,6 +92,8 @@ def run(
     camera = Camera(project.root)
     begun: tuple[object, Foundation] | None = None
     changed: tuple[str, ...] = ()
+    is_read = True  # what builder.toml says now
+    repeated = 0
     saved = time.time()
     watcher.follow(project)
     now = camera.take(project)
@@ -90,8 +102,9 @@ def run(
         this = Round()
         error: BuilderError | None = None
         try:
-            if FILE_NAME in changed:
+            if not is_read:
                 project = load()
+                is_read = True
                 watcher.follow(project)
                 now = camera.take(project)
             check(project)
@@ -99,8 +112,24 @@ def run(
             if begun is None or begun[0] != settings:
                 begun = settings, begin(project)
             session.round(project, project.select([target])[target], begun[1], now, changed, this)
+        except Moved as moved:
+            if repeated < _REPEATS:
+                repeated += 1
+                watcher.follow(project)
+                before, now = now, _settled(project, camera)
+                more = before.differences(now)
+                saved = newest(project.root, more, looked, time.time()) if more else saved
+                changed = tuple(sorted({*changed, *more})) if changed else ()
+                is_read = is_read and FILE_NAME not in more
+                continue
+            error = VerificationError(
+                "files go on changing while they are read",
+                where=", ".join(map(str, moved.args[:3])),
+                remedy="end what writes them, or let it write elsewhere; then save once more",
+            )
         except _OF_THE_USER as wrong:
             error = wrong
+        repeated = 0
         endpoint = session.server.endpoint if session.server and session.server.server.exited() is None else None
         tell(
             Verdict(
@@ -117,6 +146,7 @@ def run(
         )
         session.tidy()
         saved, now, changed = _next(project, camera, watcher, now, looked)
+        is_read = is_read and FILE_NAME not in changed
 
 
 def _next(
@@ -133,11 +163,18 @@ def _next(
         now = camera.take(project)
         if now == before:
             continue
-        for _ in range(_LOOKS):  # until nobody writes any more
-            time.sleep(_QUIET_SECONDS)
-            earlier, now = now, camera.take(project)
-            if earlier == now:
-                break
+        now = _settled(project, camera)
         if now != before:
             changed = before.differences(now)
             return newest(project.root, changed, looked, max(came, looked)), now, changed
+
+
+def _settled(project: Project, camera: Camera) -> Snapshot:
+    """What there is once nobody writes any more."""
+    now = camera.take(project)
+    for _ in range(_LOOKS):
+        time.sleep(_QUIET_SECONDS)
+        earlier, now = now, camera.take(project)
+        if earlier == now:
+            break
+    return now

@@ -22,6 +22,8 @@ from builder.views import pipeline
 
 _FOLDERS = 20
 """So many lines at most tell where the bases' files differ, unless there are more at the top."""
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
 _SETTINGS = ("User", "WorkingDir", "Entrypoint", "Cmd", "ExposedPorts", "Volumes", "StopSignal", "Healthcheck", "Shell")
 
 
@@ -165,7 +167,8 @@ def compare(before: FoundImage, after: FoundImage, reading: Callable[[int, int],
     """Holds two images against each other.
 
     Args:
-        reading: is told how many layers will be read, and their compressed bytes.
+        reading: is told how many layers will be read, and their compressed bytes; once more where those that both
+            have must be read, too.
 
     Raises:
         MachineError, PushError: a layer that differs cannot be read.
@@ -174,8 +177,14 @@ def compare(before: FoundImage, after: FoundImage, reading: Callable[[int, int],
     removed = [each.layer for each in aligned if each.status == "removed"]
     added = [each.layer for each in aligned if each.status == "added"]
     reading(len(removed) + len(added), sum(each.bytes for each in (*removed, *added)))
-    one, its = _read(before, removed)
-    other, theirs = _read(after, added)
+    read = {**_read(before, removed), **_read(after, added)}
+    if any(map(_is_whiteout, (path for entries, _ in read.values() for path in entries))):
+        # What is removed of the layers that both have, only these tell; own layers of a build remove nothing.
+        same = [each.layer for each in aligned if each.status == "same"]
+        reading(len(same), sum(each.bytes for each in same))
+        read |= _read(after, same)
+    one, its = _over_one_another(_of(before, read))
+    other, theirs = _over_one_another(_of(after, read))
     return Difference(
         before,
         after,
@@ -201,22 +210,58 @@ def align(before: Sequence[Layer], after: Sequence[Layer]) -> tuple[LayerLine, .
 
 Entries = Mapping[str, tuple[File, bool]]
 """Files by their paths, with whether a layer of the base has them."""
+Content = tuple[Mapping[str, File], Mapping[str, bytes]]
+"""A layer's entries, and the contents of models' files."""
 
 
-def _read(side: FoundImage, chosen: Sequence[Layer]) -> tuple[Entries, dict[str, bytes]]:
-    """What the layers bring, the upper ones over the lower ones; and the contents of models' files."""
-    read: dict[str, tuple[dict[str, File], dict[str, bytes]]] = {}
+def _read(side: FoundImage, chosen: Sequence[Layer]) -> dict[str, Content]:
+    """What is in the layers, by diff ID."""
+    read: dict[str, Content] = {}
     # In the order of their digests, in which an engine sends them.
     for each in sorted(chosen, key=lambda layer: str(layer.descriptor["digest"])):
         with side.open(each.descriptor) as blob:
             read[each.diff_id] = layers.files_and_contents(blob, each.descriptor["mediaType"], _is_of_model)
+    return read
+
+
+def _of(side: FoundImage, read: Mapping[str, Content]) -> list[tuple[Layer, Content]]:
+    """Those of an image's layers that were read, from the lowest upwards."""
+    return [(each, read[each.diff_id]) for each in side.layers if each.diff_id in read]
+
+
+def _over_one_another(layers_read: Sequence[tuple[Layer, Content]]) -> tuple[Entries, dict[str, bytes]]:
+    """What the layers bring, the upper ones over the lower ones; and the contents of models' files.
+
+    Whiteouts remove what layers below bring, and never what is in their own:
+    https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts.
+    """
     found: dict[str, tuple[File, bool]] = {}
     contents: dict[str, bytes] = {}
-    for each in chosen:
-        entries, texts = read[each.diff_id]
-        found.update({path: (entry, each.of_base) for path, entry in entries.items()})
-        contents.update(texts)
+    for layer, (entries, texts) in layers_read:
+        for path in _removed(filter(_is_whiteout, entries), found):
+            del found[path]
+            contents.pop(path, None)
+        found.update({path: (entry, layer.of_base) for path, entry in entries.items() if not _is_whiteout(path)})
+        contents.update({path: text for path, text in texts.items() if not _is_whiteout(path)})
     return found, contents
+
+
+def _is_whiteout(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(_WHITEOUT)
+
+
+def _removed(whiteouts: Iterable[str], below: Iterable[str]) -> list[str]:
+    """Which of the paths that layers below bring a layer's whiteouts remove."""
+    removed, emptied = set(), set()
+    for each in map(PurePosixPath, whiteouts):
+        if each.name == _OPAQUE:
+            emptied.add(each.parent)
+        elif not each.name.startswith(2 * _WHITEOUT):  # AUFS's own notes
+            removed.add(each.with_name(each.name.removeprefix(_WHITEOUT)))
+    if not (removed or emptied):
+        return []
+    roots = removed | emptied
+    return [each for each in below if PurePosixPath(each) in removed or roots.intersection(PurePosixPath(each).parents)]
 
 
 def _is_of_model(path: str) -> bool:

@@ -12,7 +12,7 @@ import os
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +122,10 @@ def cleaned(project: Project, *rules: str) -> dict[str, Any]:
 
 def test_what_is_told_to_get_free_does(second: SecondEngine, own: Engine, here: Project, load: Load) -> None:
     shared, first, last = (layer(os.urandom(size * MB)) for size in (20, 30, 10))
-    old = load(f"{NAME}:embedded_rebase", shared, first, labels=LABELS)
+    old = load(f"localhost:5000/{NAME}:1", shared, first, labels=LABELS)
     new = load(f"{NAME}:embedded", shared, last, labels=LABELS)
     layers, disk = storage.layers_bytes(own), second.bytes()
-    told = cleaned(here, "--keep", "1")
+    told = cleaned(here, "--to", "0")
     assert [each["key"] for each in told["goes"]] == told["removed"] == [old]
     assert [(each["key"], each["why"]) for each in told["stays"]] == [(new, "the last build of target embedded")]
     assert not own.has_image(old)
@@ -159,7 +159,7 @@ def test_images_of_others_survive_everything(own: Engine, here: Project, load: L
 
 
 def test_an_image_that_a_container_uses_stays(own: Engine, here: Project, load: Load) -> None:
-    used = load(f"{NAME}:embedded_load", layer(b"5"), labels=LABELS)
+    used = load(f"localhost:5000/{NAME}:1", layer(b"5"), labels=LABELS)
     with own.created(used) as container:
         [stays] = cleaned(here, "--to", "0", "--all")["stays"]
         assert stays["why"] == f"the container {container.name} is made of it"
@@ -169,7 +169,7 @@ def test_an_image_that_a_container_uses_stays(own: Engine, here: Project, load: 
 
 
 def planned(own: Engine, here: Project) -> tuple[clean.Found, clean.Plan]:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) + timedelta(hours=2)  # what is younger may belong to a command that is running
     found = clean.look(projects.load(here.root), own, (), now)
     return found, clean.plan(found.items, Rules(to=0), now, found.pinned)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from builder import record
-from builder.docker.owned import Owned, local_name, owned
+from builder.docker.owned import Owned, is_just_made, local_name, owned
 from builder.project import Project
 
 from . import built
@@ -97,3 +97,19 @@ def test_an_image_without_name_and_label_is_nobody_s() -> None:
 def test_the_local_name_is_the_project_s(project: Project) -> None:
     assert local_name(project.repository, "ngc") == project.local_name("ngc")
     assert local_name("localhost:5000/team/x:1.0", "a") == "x:a"
+
+
+@pytest.mark.parametrize(
+    ("names", "made"),
+    [
+        (("mydali:embedded_load", "mydali" + DIGEST), True),
+        (("mydali:embedded_rebase",), True),
+        (("triton-dali-builder/husk:0123456789ab",), True),
+        (("triton-dali-builder/debian:bookworm",), True),
+        (("localhost:5000/mydali" + DIGEST,), True),
+        (("mydali:embedded", "mydali" + DIGEST), False),
+        ((), False),
+    ],
+)
+def test_what_a_command_works_on_is_known_by_its_names(names: tuple[str, ...], made: bool) -> None:
+    assert is_just_made(names) is made

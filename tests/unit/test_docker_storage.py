@@ -8,6 +8,7 @@ from typing import Any
 
 import docker.errors
 import pytest
+import requests.exceptions
 
 from builder.docker import storage
 from builder.docker.engine import Engine
@@ -22,16 +23,23 @@ class FakeApi:
 
     def __init__(self) -> None:
         self.api = self
+        self.timeout: int | None = 60
+        self.timeouts: list[int | None] = []
         self.tags = ["mydali:embedded"]
         self.removed: list[tuple[str, bool]] = []
         self.refusal: Exception | None = None
         self.filters: Any = None
 
     def df(self) -> dict[str, Any]:
+        self.timeouts.append(self.timeout)
         records = [
             {"Size": 5, "Shared": False, "InUse": False, "Description": "[embedded 1/2] COPY"},
             {"Size": 7, "Shared": False, "InUse": True, "Description": "[theirs 1/2] RUN"},
             {"Size": 11, "Shared": True, "InUse": False, "Description": "[embedded 2/2] COPY"},
+        ]
+        records = [
+            {**each, "Type": "regular", "CreatedAt": "2026-11-01T00:00:00Z", "LastUsedAt": "2026-11-20T00:00:00.5Z"}
+            for each in records
         ]
         return {"LayersSize": 100, "Images": [{"Id": IMAGE, "Size": 130}], "BuildCache": records}
 
@@ -50,6 +58,7 @@ class FakeApi:
             "RepoDigests": ["mydali@" + IMAGE],
             "Config": {"Labels": None},
             "RootFS": {"Layers": [ONE, TWO]},
+            "Created": "2026-11-21T00:00:00Z",
             "Metadata": {"LastTagTime": "2026-11-22T20:50:36.745690044Z"},
         }
 
@@ -57,12 +66,14 @@ class FakeApi:
         return [{"Size": 0}, {"Size": 60}, {"Size": 0}, {"Size": 40}]
 
     def remove_image(self, name: str, force: bool) -> None:
+        self.timeouts.append(self.timeout)
         if self.refusal:
             raise self.refusal
         self.removed.append((name, force))
 
     def prune_builds(self, filters: Any) -> dict[str, Any]:
         self.filters = filters
+        self.timeouts.append(self.timeout)
         return {"SpaceReclaimed": 12}
 
 
@@ -85,6 +96,7 @@ def test_an_image_s_layers_are_told_by_all_that_is_below_them(api: FakeApi) -> N
     assert image.names == ("mydali:embedded", "mydali@" + IMAGE)
     assert image.containers == ("serving",)
     assert image.tagged == datetime(2026, 11, 22, 20, 50, 36, 745690, UTC)
+    assert image.created == datetime(2026, 11, 21, tzinfo=UTC)
     assert found.layers_bytes == 100
     assert found.cache == storage.BuildCache(records=3, bytes=12, unused=5, ours=5)
 
@@ -131,6 +143,27 @@ def test_what_the_engine_refuses_to_remove_is_told(api: FakeApi) -> None:
     assert storage.remove(engine(api), "sha256:" + "0" * 64, lambda *_: True) == ""
 
 
+def test_an_engine_that_stops_answering_in_a_removal_is_told_of_it(api: FakeApi) -> None:
+    api.refusal = requests.exceptions.ReadTimeout("60")
+    assert storage.remove(engine(api), IMAGE, lambda *_: True) == "the engine stopped answering: ReadTimeout"
+
+
+def test_a_slow_disk_has_the_time_it_needs(api: FakeApi) -> None:
+    storage.read(engine(api))
+    storage.layers_bytes(engine(api))
+    storage.prune_cache(engine(api), 0)
+    storage.remove(engine(api), IMAGE, lambda *_: True)
+    assert api.timeouts == [None] * 4
+    assert api.timeout == 60
+
+
+def test_of_the_cache_that_would_go_which_is_not_younger(api: FakeApi) -> None:
+    cache = storage.read(engine(api)).cache
+    assert cache.unused_since() == 5
+    assert cache.unused_since(datetime(2026, 11, 21, tzinfo=UTC)) == 5
+    assert cache.unused_since(datetime(2026, 11, 19, tzinfo=UTC)) == 0
+
+
 def test_the_cache_is_pruned_of_what_was_not_used_for_so_long(api: FakeApi) -> None:
     assert storage.prune_cache(engine(api), 7 * 86400.0) == 12
     assert api.filters == {"until": "604800s"}
@@ -142,7 +175,7 @@ def test_an_engine_that_does_not_tell_is_an_error_of_the_machine() -> None:
     def refuse() -> None:
         raise docker.errors.APIError("500", explanation="broken")
 
-    client: Any = SimpleNamespace(df=refuse)
+    client: Any = SimpleNamespace(df=refuse, api=SimpleNamespace(timeout=60))
     with pytest.raises(MachineError):
         storage.layers_bytes(Engine(client))
 

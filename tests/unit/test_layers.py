@@ -46,6 +46,7 @@ def zstd_frames(content: bytes) -> bytes:
         (f"{TAR}+gzip", gzip.compress),
         ("application/vnd.docker.image.rootfs.diff.tar.gzip", gzip.compress),
         (f"{TAR}+zstd", zstd_frames),
+        ("application/vnd.docker.image.rootfs.diff.tar.zstd", zstd_frames),
     ],
 )
 def test_a_layer_is_read_however_it_is_compressed(media_type: str, compress: Callable[[bytes], bytes]) -> None:

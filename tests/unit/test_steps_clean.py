@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
-from datetime import timedelta
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import journal
-from builder.docker.storage import StoredImage
+from builder import project as projects
+from builder.docker import present, storage
+from builder.docker.storage import BuildCache, StoredImage
+from builder.errors import MachineError
 from builder.project import Project
 from builder.steps import clean
 from builder.steps.clean import Group, Home, Item, Plan, Rules, of_images, plan, stays_by
@@ -75,7 +80,14 @@ def test_what_is_kept_stays_however_little_room_there_is() -> None:
 
 def test_the_last_builds_of_a_target_stay() -> None:
     found = [item(str(rank), 10 + rank, rank=rank) for rank in (1, 2, 3)]
-    assert names(plan([*found, item("of-no-build")], Rules(keep=2), NOW)) == ["3", "of-no-build"]
+    assert names(plan([*found, item("left", group=Group.TRIALS)], Rules(keep=2), NOW)) == ["3", "left"]
+
+
+def test_an_image_whose_place_nobody_knows_goes_by_its_age_alone() -> None:
+    one = item("of-no-build")
+    assert stays_by(one, Rules(keep=1), NOW).startswith("nobody knows its place")
+    assert stays_by(one, Rules(keep=1, older_than=WEEK), NOW) == ""
+    assert stays_by(one, Rules(keep=1, to=0), NOW) == ""
 
 
 def test_all_that_is_asked_for_has_to_hold() -> None:
@@ -91,7 +103,7 @@ def test_other_projects_neither_go_nor_count_unless_they_are_meant() -> None:
     assert (names(wide), wide.holds) == (["theirs"], 20)
 
 
-@pytest.mark.parametrize("group", [Group.RECORDS, Group.HISTORY])
+@pytest.mark.parametrize("group", [Group.GONE, Group.RECORDS, Group.HISTORY])
 def test_records_go_by_their_age_or_for_room_but_not_as_builds(group: Group) -> None:
     one = item("x", group=group, rank=5)
     assert stays_by(one, Rules(keep=1), NOW) == "goes by its age"
@@ -180,7 +192,7 @@ def test_of_this_project_s_images_those_stay_that_something_needs(project: Proje
         stored("", "1"),
     ]
     known = home_of(project, deployed=frozenset({digest("d")}), built={digest("e"): "the last build of target x"})
-    found = by_id(of_images(images, project, [known], []))
+    found = by_id(of_images(images, project, [known], [], NOW))
     assert {each: one.kept for each, one in found.items()} == {
         "a": "the last build of target embedded",
         "b": "",
@@ -194,19 +206,43 @@ def test_of_this_project_s_images_those_stay_that_something_needs(project: Proje
 
 def test_images_of_other_projects_are_told_apart(project: Project, labels: dict[str, str]) -> None:
     other = project.model_copy(update={"repository": "localhost:5000/other"})
-    found = by_id(of_images([stored("mydali:embedded", "a", labels=labels)], other, [home_of(other)], []))
+    found = by_id(of_images([stored("mydali:embedded", "a", labels=labels)], other, [home_of(other)], [], NOW))
     assert (found["a"].group, found["a"].wide) == (Group.OTHERS, True)
     # Nobody knows where that project is: its last build may be wanted there.
     assert found["a"].kept == "the last build of target embedded"
     # Its folder was here, and is gone.
     gone = entry(project.root / "gone", 3, "a")
-    found = by_id(of_images([stored("mydali:embedded", "a", labels=labels)], other, [home_of(other)], [gone]))
+    found = by_id(of_images([stored("mydali:embedded", "a", labels=labels)], other, [home_of(other)], [gone], NOW))
     assert found["a"].kept == ""
+
+
+def test_what_is_deployed_stays_where_the_engine_knows_it_by_its_configuration(
+    project: Project, labels: dict[str, str]
+) -> None:
+    name = f"localhost:5000/mydali@{digest('9')}"
+    images = [stored("", "a", names=(name,), labels=labels)]
+    known = home_of(project, deployed=frozenset({digest("9")}))
+    assert by_id(of_images(images, project, [known], [], NOW))["a"].kept == "localhost:5000/mydali deploys it"
+
+
+def test_what_a_running_command_has_just_made_stays(project: Project, labels: dict[str, str]) -> None:
+    young, old = NOW - timedelta(minutes=59), NOW - timedelta(minutes=61)
+    base = "triton-dali-builder/embedded:1.53.0-0123456789ab"
+    images = [
+        stored("mydali:embedded_load", "a", labels=labels, tagged=young),
+        stored("mydali:embedded_load", "b", labels=labels, tagged=old),
+        stored("mydali:embedded_rebase", "c", labels=labels, tagged=None, created=young),
+        stored(base, "d", tagged=young, layers={"d": 1}),
+        stored(base, "e", tagged=old, layers={"e": 1}),
+        stored("", "f", labels=labels, tagged=young),
+    ]
+    found = by_id(of_images(images, project, [home_of(project)], [], NOW))
+    assert {each for each, one in found.items() if one.kept} == {"a", "c", "d"}
 
 
 def test_a_target_that_is_no_more_keeps_no_image(project: Project, labels: dict[str, str]) -> None:
     known = home_of(project, targets=frozenset({"ngc"}))
-    assert by_id(of_images([stored("mydali:embedded", "a", labels=labels)], project, [known], []))["a"].kept == ""
+    assert by_id(of_images([stored("mydali:embedded", "a", labels=labels)], project, [known], [], NOW))["a"].kept == ""
 
 
 def test_a_base_stays_with_what_lies_on_it(project: Project, labels: dict[str, str]) -> None:
@@ -214,7 +250,7 @@ def test_a_base_stays_with_what_lies_on_it(project: Project, labels: dict[str, s
     debian = stored("triton-dali-builder/debian:bookworm", "d", layers={"debian": 1})
     other = stored("triton-dali-builder/embedded:2.1.1-0123456789ab", "e", layers={"debian": 1, "base2": 2})
     last = stored("mydali:embedded", "a", labels=labels, tagged=NOW)
-    found = by_id(of_images([base, debian, other, last], project, [home_of(project)], []))
+    found = by_id(of_images([base, debian, other, last], project, [home_of(project)], [], NOW))
     assert found["b"].kept == found["d"].kept == "the base of mydali:embedded"
     assert found["e"].kept == ""
     assert found["d"].wide
@@ -227,21 +263,30 @@ def test_a_base_stays_with_what_lies_on_it(project: Project, labels: dict[str, s
 def test_a_base_that_lost_its_name_is_known_by_the_builds_on_it(project: Project) -> None:
     lost = stored("", "b")
     on_it = entry(project.root, 3, "a", base="triton-dali-builder/embedded:1.53.0-0123456789ab", base_digest=lost.id)
-    [found] = of_images([lost], project, [], [on_it])
+    [found] = of_images([lost], project, [], [on_it], NOW)
     assert (found.group, found.used) == (Group.BASES, NOW - timedelta(days=3))
-    assert of_images([lost], project, [], [on_it.model_copy(update={"base": "nvcr.io/nvidia/tritonserver:1"})]) == []
+    assert (
+        of_images([lost], project, [], [on_it.model_copy(update={"base": "nvcr.io/nvidia/tritonserver:1"})], NOW) == []
+    )
 
 
 def test_builds_are_ranked_by_target_and_image(project: Project, labels: dict[str, str]) -> None:
     entries = [entry(project.root, 1, "a"), entry(project.root, 2), entry(project.root, 3, "a")]
     entries += [entry(project.root, 4, "b"), entry(project.root, 5, "c", target="ngc")]
     images = [stored("", each, labels=labels) for each in "abcd"]
-    found = by_id(of_images(images, project, [], entries))
+    found = by_id(of_images(images, project, [], entries, NOW))
     assert {each: one.rank for each, one in found.items()} == {"a": 1, "b": 2, "c": 1, "d": None}
     assert found["a"].used == NOW - timedelta(days=1)
 
 
 # What is in folders.
+
+
+def aged(path: Path, hours: float) -> None:
+    """With all that is in it."""
+    moment = NOW.timestamp() - hours * 3600
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (moment, moment))
 
 
 def written(path: Path, content: str = "x") -> Path:
@@ -261,8 +306,8 @@ def test_the_state_is_sorted_by_what_it_is_for(project: Project) -> None:
         written(state / name)
     written(state / "gone/image.json")
     written(state / "dev/whatever")
-    old = NOW.timestamp() - 7200
-    os.utime(state / "embedded" / "oci.trial", (old, old))
+    for name in ("embedded/oci.trial", "embedded/unpacked", "gone"):
+        aged(state / name, 2)
     found = {each.name: each for each in clean.of_state(project, NOW)}
     kept = {name for name, each in found.items() if each.kept}
     assert {name for name in found if name.startswith(("verified", "bases")) and name not in kept} == {
@@ -277,7 +322,7 @@ def test_the_state_is_sorted_by_what_it_is_for(project: Project) -> None:
     assert "dev" not in found
     # A command that runs right now.
     later = {each.name: each for each in clean.of_state(project, NOW - timedelta(hours=1, minutes=30))}
-    assert later["embedded/oci.trial"].kept
+    assert all(later[name].kept for name in ("embedded/oci.trial", "embedded/unpacked", "gone"))
 
 
 def test_bytes_are_those_on_disk_and_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -320,6 +365,7 @@ def folder(tmp_path: Path) -> Path:
     written(tmp_path / "p" / ".builder/embedded/unpacked/rootfs/x")
     written(tmp_path / "p" / ".builder/embedded/oci/index.json")
     written(tmp_path / "p" / ".builder/embedded/parts.json")
+    aged(tmp_path / "p" / ".builder", 24 * 60)
     return tmp_path / "p"
 
 
@@ -329,7 +375,7 @@ def test_without_a_wish_it_only_shows(run: Run, folder: Path) -> None:
     assert status == 0
     assert sorted(folder.rglob("*")) == before
     assert str(Group.GONE) in out
-    assert "clean --keep 1" in out
+    assert "clean --older-than 30d" in out
     assert "no Docker engine answers" in out
 
 
@@ -339,13 +385,13 @@ def test_a_dry_run_tells_and_leaves(run: Run, folder: Path) -> None:
     told = document(out)
     assert status == 0
     assert sorted(folder.rglob("*")) == before
-    assert {each["name"] for each in told["goes"]} == {"gone", "embedded/unpacked"}
+    assert {each["name"] for each in told["goes"]} == {"embedded/unpacked"}
     assert (told["removed"], told["freed"]) == ([], 0)
-    assert {each["name"] for each in told["stays"]} == {"embedded/oci", "embedded/parts.json"}
+    assert {each["name"] for each in told["stays"]} == {"gone", "embedded/oci", "embedded/parts.json"}
 
 
 def test_what_is_asked_for_goes_and_the_rest_stays(run: Run, folder: Path) -> None:
-    status, out, _ = run("clean", "-C", str(folder), "--keep", "1", "--yes", "--json")
+    status, out, _ = run("clean", "-C", str(folder), "--older-than", "7d", "--yes", "--json")
     told = document(out)
     assert status == 0
     assert not (folder / ".builder/gone").exists()
@@ -367,6 +413,62 @@ def test_nobody_is_asked_where_nobody_is(run: Run, folder: Path) -> None:
     assert status == 2
     assert "--yes" in err
     assert (folder / ".builder/gone").exists()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who answers with Ctrl-D."""
+    keyboard = io.StringIO("")
+    monkeypatch.setattr(keyboard, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", keyboard)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("more", [[], ["-q"]])
+def test_who_is_asked_sees_what_goes_and_the_end_of_his_input_is_a_no(run: Run, folder: Path, more: list[str]) -> None:
+    status, out, err = run("clean", "-C", str(folder), "--keep", "1", *more)
+    assert status == 0
+    assert "embedded/unpacked" in out
+    assert "free it?" in err
+    assert (folder / ".builder/embedded/unpacked").exists()
+
+
+def test_a_dry_run_tells_what_of_the_cache_would_go(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, young = (datetime.now(UTC) - timedelta(days=days) for days in (8, 1))
+    cache = BuildCache(2, 9_000_000, 9_000_000, 0, ((old, 7_000_000), (young, 2_000_000)))
+    monkeypatch.setattr(clean, "look", lambda *_: clean.Found((), cache=cache))
+    _, out, _ = run("clean", "-C", str(folder), "--cache", "--dry-run")
+    assert "up to 9.0 MB of BuildKit's cache" in out
+    _, out, _ = run("clean", "-C", str(folder), "--cache", "--older-than", "7d", "--dry-run", "--json")
+    assert document(out)["frees_of_cache"] == 7_000_000
+    assert "ages" not in document(out)["build_cache"]
+
+
+def test_what_was_removed_is_told_even_where_the_engine_fails_afterwards(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise MachineError("it stopped", where="x", remedy="y")
+
+    monkeypatch.setattr(present, "engine", lambda: object())
+    files = tuple(clean.of_state(projects.load(folder), datetime.now(UTC)))
+    monkeypatch.setattr(clean, "look", lambda *_: clean.Found(files))
+    monkeypatch.setattr(storage, "prune_cache", fail)
+    status, out, _ = run("clean", "-C", str(folder), "--older-than", "7d", "--cache", "--yes", "--json")
+    assert status == MachineError.exit_code
+    assert len(document(out)["removed"]) == 2
+    assert document(out)["error"]["what"] == "it stopped"
+
+
+def test_images_that_are_gone_are_told_even_if_the_engine_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> int:
+        raise MachineError("it stopped", where="x", remedy="y")
+
+    monkeypatch.setattr(storage, "remove", lambda *_, **__: "")
+    monkeypatch.setattr(storage, "layers_bytes", fail)
+    one = item(digest("a"))
+    engine: Any = object()
+    assert clean.carry_out(Plan((one,), (), 10, 10), engine, 10) == clean.Removed((one,), (), 0)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import zstandard
@@ -77,6 +80,19 @@ def compared(project: Project, tmp_path: Path) -> diff.Difference:
         return diff.compare(found.find("embedded"), found.find("ngc"))
 
 
+def opened(blob: bytes, side: FoundImage) -> images.Open:
+    """As the image's own, and `blob` or an empty layer for those of its base."""
+    base = [each.descriptor["digest"] for each in side.layers if each.of_base]
+
+    def open_layer(descriptor: Mapping[str, Any]) -> contextlib.AbstractContextManager[BinaryIO]:
+        if descriptor["digest"] not in base:
+            return side.open(descriptor)
+        content = blob if descriptor["digest"] == base[-1] else layer({})
+        return contextlib.nullcontext(io.BytesIO(content))
+
+    return open_layer
+
+
 # Files, models, layers.
 
 
@@ -117,6 +133,45 @@ def test_files_of_own_layers_are_told_one_by_one(project: Project, tmp_path: Pat
         "sha256": "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b",
         "link": None,
     }
+
+
+def test_what_a_whiteout_removes_is_removed_and_it_is_no_file(project: Project, tmp_path: Path) -> None:
+    below = layer({"/opt/gone/x": b"1", "/opt/gone-not": b"1", "/opt/opaque/x": b"1", "/opt/kept": b"1"})
+    base = test_oci.base("application/vnd.oci.image.layer.v1.tar+zstd", layer({}), below)
+    whiteouts = {"/opt/.wh.gone": b"", "/opt/opaque/.wh..wh..opq": b"", "/opt/opaque/new": b"", "/.wh..wh.plnk": b""}
+    build(project, "embedded", {"/models/a": b"1"}, base=base)
+    build(project, "ngc", {**whiteouts, "/models/a": b"1"}, base=base)
+    with finder(project, tmp_path) as found:
+        before, after = (
+            replace(found.find(each), open=opened(below, found.find(each))) for each in ("embedded", "ngc")
+        )
+        read: list[int] = []
+        files = diff.compare(before, after, lambda count, _: read.append(count)).files
+    assert [(each.path, each.status, each.of_base) for each in files] == [
+        ("/opt/gone/x", "removed", True),
+        ("/opt/opaque/new", "added", False),
+        ("/opt/opaque/x", "removed", True),
+    ]
+    assert read == [2, 2]
+
+
+def test_a_whiteout_spares_its_own_layer_and_takes_models_along() -> None:
+    def of(number: str, *paths: str) -> tuple[images.Layer, diff.Content]:
+        return images.Layer(number, {}, "", False), ({each: file() for each in paths}, dict.fromkeys(paths, b"x"))
+
+    stack = [of("1", CONFIG, MODEL), of("2", "/models/m/.wh.config.pbtxt", "/models/.wh.m", "/models/m/1/new")]
+    found, contents = diff._over_one_another(stack)
+    assert set(found) == set(contents) == {"/models/m/1/new"}
+
+
+def test_an_image_may_say_null_for_what_it_has_not() -> None:
+    config = json.dumps({"config": None, "history": None, "rootfs": {"diff_ids": ["a"]}}).encode()
+    manifest = json.dumps({"layers": [{"digest": "b", "size": 1}]}).encode()
+    image_of_null = BaseImage("x", Digest("sha256:" + "0" * 64), manifest, config)
+    found = FoundImage("x", image_of_null, 0, lambda _: contextlib.nullcontext(io.BytesIO()))
+    assert found.labels == {}
+    assert [each.what for each in found.layers] == [""]
+    assert images._own(image_of_null, None) == 0
 
 
 def test_a_mode_alone_is_a_difference(project: Project, tmp_path: Path) -> None:
