@@ -150,6 +150,7 @@ def build(
         try:
             built, made = make()
         except BuilderError as error:
+            image.discard(here, chosen)
             recorded.failed(here, chosen, error, **told())
             raise
         recorded.built(here, built, made, **told())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from builder import bases as base_images
@@ -64,6 +64,12 @@ def run(
     else:
         built = _in_older_store(project, engine, parts, bases, revision, view, began, builder)
     return [each.model_copy(update={"inputs": inputs[each.target]}).save(project) for each in built]
+
+
+def discard(project: Project, targets: Iterable[str]) -> None:
+    """Removes layers that were made for a build that failed."""
+    for name in targets:
+        shutil.rmtree(recipe.trial_layout(project, name), ignore_errors=True)
 
 
 class Beforehand:
