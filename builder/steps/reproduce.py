@@ -147,7 +147,9 @@ def _check_out(commit: str, here: Path, folder: Path, names: Iterable[str]) -> b
     for name in names:
         shutil.rmtree(folder / name, ignore_errors=True)
     with tarfile.open(archive) as content:
-        content.extractall(folder, filter="data")
+        # Debian 12's Python has no filters; git itself writes no path that leads out of the folder.
+        content.extraction_filter = getattr(tarfile, "data_filter", None)
+        content.extractall(folder)
     archive.unlink()
     return True
 
