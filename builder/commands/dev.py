@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from builder.commands.options import HERE, Directory, Quiet, Set, Verbose, prepare
+from builder.commands.options import HERE, Directory, Gpus, Quiet, Set, Verbose, prepare
 
 
 def dev(
@@ -15,9 +15,7 @@ def dev(
     ] = "",
     project: Directory = HERE,
     settings: Set = None,
-    gpus: Annotated[
-        str, typer.Option("--gpus", metavar="WHICH", help="'all', or device numbers separated by commas.")
-    ] = "",
+    gpus: Gpus = "",
     timeout: Annotated[
         float,
         typer.Option("--timeout", min=1, metavar="SECONDS", help="Seconds to wait for the server, or for a model."),

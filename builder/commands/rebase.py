@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets, Verbose, prepare
+from builder.commands.options import HERE, Directory, Gpus, Json, Quiet, Set, Targets, Verbose, prepare
 
 
 def rebase(
@@ -18,9 +18,7 @@ def rebase(
     target: Targets = None,
     project: Directory = HERE,
     settings: Set = None,
-    gpus: Annotated[
-        str, typer.Option("--gpus", metavar="WHICH", help="'all', or device numbers separated by commas.")
-    ] = "",
+    gpus: Gpus = "",
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="Of the random requests.", show_default="random")
     ] = None,

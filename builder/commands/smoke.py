@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.commands.options import HERE, Directory, Json, Quiet, Set, Targets, Verbose, prepare
+from builder.commands.options import HERE, Directory, Gpus, Json, Quiet, Set, Targets, Verbose, prepare
 from builder.errors import BadUsage, BaseElsewhere, VerificationError
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def smoke(
     target: Targets = None,
     project: Directory = HERE,
     settings: Set = None,
-    gpus: Annotated[
-        str, typer.Option("--gpus", metavar="WHICH", help="'all', or device numbers separated by commas.")
-    ] = "",
+    gpus: Gpus = "",
     without_gpu: Annotated[
         bool,
         typer.Option(
