@@ -172,7 +172,8 @@ def engine() -> Iterator[Engine]:
 def _remove_images(engine: Engine, wanted: Callable[[DockerImage], bool]) -> None:
     for image in engine.client.images.list():
         if wanted(image):
-            for name in image.tags or [image.id]:
+            # A reference by digest is a name of its own, and keeps the layers when every tag is gone.
+            for name in [*image.tags, *(image.attrs["RepoDigests"] or ())] or [image.id]:
                 with contextlib.suppress(docker.errors.ImageNotFound):
                     engine.client.images.remove(name, force=True)
 

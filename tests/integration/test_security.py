@@ -63,6 +63,7 @@ class Index(http.server.BaseHTTPRequestHandler):
 
 http.server.ThreadingHTTPServer(("", 8080), Index).serve_forever()
 """
+_UNPACK = "set -e  # unpack the server\n"
 # What the stage of the server finds, by its hash: the Dockerfile itself tells no secret.
 _USES = """set -e  # unpack the server
     find() {{ grep -oh 'planted[a-z0-9]*' | sort -u | sha256sum | cut -c -64; }}
@@ -132,6 +133,9 @@ def planted(
     index and certificates, and pip asks an index behind that proxy, which tells the passwords that it got. The other
     stages take the same secrets by the same lines of the Dockerfile; they come from the cache. builder.lock is not made
     here: what it would hold is in a label.
+
+    BuildKit frees what it used longest ago, also the stages below one that is still kept. Nothing but the index can be
+    reached through that proxy, so all that the build needs is made or used right before it, over the same edit.
     """
     folder = tmp_path_factory.mktemp("planted")
     planted = Planted(Project(copy_project(folder / "project")))
@@ -139,8 +143,12 @@ def planted(
     hashes = {
         name: hashlib.sha256(f"{getattr(planted, name)}\n".encode()).hexdigest() for name in ("proxy", "index", "ca")
     }
-    project.edit("Dockerfile", "set -e  # unpack the server\n", _USES.format(**hashes))
     project.edit("builder.toml", "under-test", "under-test-planted")
+    first = f"{_UNPACK}    : {_MARK}\n"
+    project.edit("Dockerfile", _UNPACK, first)
+    project.builder("build").ok()
+    bases = {_base(project)}
+    project.edit("Dockerfile", first, _USES.format(**hashes))
     registry = _registry(planted, start_registry, folder)
     _key(planted, folder)
     with engine.running(image["digest"], entrypoint=["python3", "-c", _INDEX]) as index:
@@ -155,8 +163,12 @@ def planted(
         planted.said["why"] = _mistake(planted)
         planted.asked = bytes(index.logs()).decode()
     yield planted
-    base = json.loads((project.root / ".builder/embedded/parts.json").read_text())["base"]
-    engine.client.images.remove(base, force=True)
+    for base in bases | {_base(project)}:
+        engine.client.images.remove(base, force=True)
+
+
+def _base(project: Project) -> str:
+    return str(json.loads((project.root / ".builder/embedded/parts.json").read_text())["base"])
 
 
 def _registry(planted: Planted, start: Callable[..., str], folder: Path) -> str:
