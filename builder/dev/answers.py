@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from builder.asking import Turn
+from builder.asking import Clock, Turn
 from builder.oracles import Oracle
 from builder.triton import Client, ModelSpec
 
@@ -44,22 +44,14 @@ def ask(model: ModelSpec, oracle: Oracle, clients: Sequence[Client], seed: int) 
         InferenceFailed, WrongAnswer: the first request that fails, or is answered wrongly.
         GoldenInvalid, OracleFailed: what should say what is right cannot.
     """
-    turn = Turn(model, oracle, SECONDS)
+    turn = Turn(model, oracle, SECONDS, Clock())
     questions = oracle.ask(model, seed)
-    needed, _ = questions.sweep()
-    for wanted in needed:
-        case = questions.case(wanted)
-        for client in clients:
-            turn.one(client, case)
+    turn.needed(clients, questions)
     for client in clients:
         if not turn.is_over:
             turn.many(client, questions.mixed(AT_ONCE))
-    small, times = questions.small(), []
-    for _ in range(_WARM_UP + _LATENCY_REQUESTS):
-        times.append(turn.one(clients[0], small))
-        if turn.is_over:
-            break
-    p50, p99 = np.percentile(times[_WARM_UP:] or times, (50, 99)) * 1000
+    times = turn.times(clients[0], questions.small(), _WARM_UP, _LATENCY_REQUESTS, turn.left)
+    p50, p99 = np.percentile(times, (50, 99))
     return Answered(
         name=model.name,
         version=model.version,

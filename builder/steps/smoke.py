@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,23 +15,20 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from builder import __version__, oracles, pbtxt, sources, triton
+from builder import __version__, negative_control, oracles, pbtxt, sources, triton
 from builder.artifacts import Latency, NegativeControl, NotRun, Verification, VerifiedModel, buckets
-from builder.asking import Turn
+from builder.asking import Clock, Turn
 from builder.checks import placement
 from builder.docker.server import listed_plugins
 from builder.errors import (
     InferenceFailed,
-    NegativeControlServed,
     OracleModelUnknown,
-    ServerDied,
     VerificationError,
     did_you_mean,
 )
 from builder.oracles import Case, Oracle
 from builder.project import FILE_NAME, Project
 from builder.recipe import OURS
-from builder.symptoms import blames_a_plugin
 from builder.triton import Client, Host, ModelSpec, ReachableServer, Server
 
 AT_ONCE = 32
@@ -89,17 +86,18 @@ def run(
         control = NegativeControl(
             applicable=False, passed=True, evidence="no plugin in the image's command, so nothing to take away"
         )
-    with host.serving(digest, gpus=gpus, arguments=arguments) as server:
+    judged = None
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(host.serving(digest, gpus=gpus, arguments=arguments))
         began = time.monotonic()
-        # Most of a server's start is waiting, so the other one costs little beside it, unless both want much memory.
-        apart = gpus or not _is_light(project, target)
-        with contextlib.nullcontext() if control or apart else without_plugins() as other:
-            endpoint = server.endpoint()
-            triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
-            ready = time.monotonic() - began
-            console.print(f"{image}: ready after {ready:.1f} s")
-            if other:
-                control = _negative_control(other, image, plugins, timeout)
+        # Most of what a server does until it gives up is waiting, so the other one costs little beside this one, unless
+        # both want much memory.
+        if control is None and not gpus and _is_light(project, target):
+            judged = stack.enter_context(negative_control.beside(without_plugins, image, plugins, timeout))
+        endpoint = server.endpoint()
+        triton.wait_until_ready(endpoint, server, timeout=timeout, where=image)
+        ready = time.monotonic() - began
+        console.print(f"{image}: ready after {ready:.1f} s")
         try:
             specs = triton.models(endpoint)
             if not specs:
@@ -111,16 +109,17 @@ def run(
             if target:
                 _check_all_served(project, specs, left_out)
             with triton.clients(endpoint, AT_ONCE) as clients:
-                models = verify(specs, told, clients, seed, console)
+                models = verify(specs, told, clients, seed, console, alone=judged)
         except InferenceFailed:
             # A request fails for good when there is nobody left to answer it.
             if (status := _exit_status(server)) is not None:
                 raise triton.died(server, status, image, "while it was asked") from None
             raise
         log = server.whole_log()
+        control = judged() if judged else control
     if control is None:
         with without_plugins() as other:
-            control = _negative_control(other, image, plugins, timeout)
+            control = negative_control.judged(other, image, plugins, timeout)
     failed = "without its plugins it fails: " if control.applicable else ""
     console.print(f"{image}: {failed}{control.evidence}")
     for each in not_run:
@@ -230,37 +229,44 @@ def _check_all_served(project: Project, specs: Sequence[ModelSpec], left_out: Ab
 
 
 def verify(
-    specs: Sequence[ModelSpec], told: Mapping[str, Oracle], clients: Sequence[Client], seed: int, console: Console
+    specs: Sequence[ModelSpec],
+    told: Mapping[str, Oracle],
+    clients: Sequence[Client],
+    seed: int,
+    console: Console,
+    *,
+    alone: Callable[[], object] | None = None,
 ) -> tuple[VerifiedModel, ...]:
     """Asks every version of every model; one without an oracle is held to its signature.
+
+    Args:
+        alone: waits until nothing else of ours runs; called before anything is timed, and not counted as time.
 
     Raises:
         InferenceFailed, WrongAnswer: the first request that fails, or is answered wrongly.
     """
-    began = time.monotonic()
+    clock = Clock()
     verified = []
     for number, spec in enumerate(specs):
-        left = max(0.0, MODELS_SECONDS - (time.monotonic() - began))
-        oracle = told.get(spec.name, oracles.SIGNATURE)
-        verified.append(_verify(spec, oracle, clients, seed, left / (len(specs) - number), console))
+        left = max(0.0, MODELS_SECONDS - clock.seconds)
+        share = left / (len(specs) - number)
+        turn = Turn(spec, told.get(spec.name, oracles.SIGNATURE), (1 - 2 * _MEASURING_SHARE) * share, clock)
+        verified.append(_verify(turn, clients, seed, console, _MEASURING_SHARE * share, alone or (lambda: None)))
     return tuple(verified)
 
 
 def _verify(
-    model: ModelSpec, oracle: Oracle, clients: Sequence[Client], seed: int, seconds: float, console: Console
+    turn: Turn, clients: Sequence[Client], seed: int, console: Console, seconds: float, alone: Callable[[], object]
 ) -> VerifiedModel:
-    """Asks what cannot be done without however long it takes, and for `seconds` in all whatever else there is."""
-    turn = Turn(model, oracle, seconds)
+    """Asks what cannot be done without however long it takes, and in the turn's time whatever else there is.
+
+    Then it measures, latency and throughput for `seconds` each.
+    """
+    model, oracle = turn.model, turn.oracle
     questions = oracle.ask(model, seed)
-    needed, others = questions.sweep()
-    for ask in needed:
-        case = questions.case(ask)
-        for client in clients:
-            turn.one(client, case)
+    others = turn.needed(clients, questions)
     for client in clients:
         turn.many(client, questions.mixed(AT_ONCE))
-    latency = _latency(turn, clients[0], questions.small())
-    rate = _throughput(turn, clients[0], [questions.small() for _ in range(AT_ONCE)])
     for _ in range(ROUNDS - 1):
         for client in clients:
             if turn.is_over:
@@ -274,6 +280,10 @@ def _verify(
         case = questions.case(ask)
         for client in clients:
             turn.one(client, case)
+    with turn.clock.stopped():
+        alone()
+    latency = _latency(turn, clients[0], questions.small(), seconds)
+    rate = _throughput(turn, clients[0], [questions.small() for _ in range(AT_ONCE)], seconds)
     what = "every value right" if oracle.compares_values else "types and shapes right, no oracle compared values"
     console.print(
         f"model {model.title}: {turn.asked} requests over HTTP and gRPC, {what} ({oracle.name}); "
@@ -302,51 +312,16 @@ def _exit_status(server: Server) -> int | None:
     return status
 
 
-def _latency(turn: Turn, client: Client, case: Case) -> Latency:
-    times: list[float] = []
-    for number in range(_WARM_UP + LATENCY_REQUESTS):
-        if number >= _LATENCY_REQUESTS_AT_LEAST and sum(times) > _MEASURING_SHARE * turn.seconds:
-            break
-        times.append(turn.one(client, case))
-    # The first ones warm up what the later ones find warm; a model so slow that there are no later ones needs none.
-    counted = [seconds * 1000 for seconds in times[_WARM_UP:] or times]
+def _latency(turn: Turn, client: Client, case: Case, seconds: float) -> Latency:
+    counted = turn.times(client, case, _WARM_UP, LATENCY_REQUESTS, seconds, at_least=_LATENCY_REQUESTS_AT_LEAST)
     p50, p99 = np.percentile(counted, (50, 99))
     return Latency(p50=round(float(p50), 3), p99=round(float(p99), 3), histogram=buckets(counted))
 
 
-def _throughput(turn: Turn, client: Client, cases: list[Case]) -> float:
+def _throughput(turn: Turn, client: Client, cases: list[Case], seconds: float) -> float:
     """Requests a second, answers checked outside the time."""
-    asked, seconds = 0, 0.0
-    while asked < THROUGHPUT_REQUESTS and (not asked or seconds < _MEASURING_SHARE * turn.seconds):
-        seconds += turn.many(client, cases)
+    asked, took = 0, 0.0
+    while asked < THROUGHPUT_REQUESTS and (not asked or took < seconds):
+        took += turn.many(client, cases)
         asked += len(cases)
-    return asked / seconds
-
-
-def _negative_control(server: ReachableServer, image: str, plugins: Sequence[str], timeout: float) -> NegativeControl:
-    """Waits for the end of a server whose plugins are hidden: it must fail, and for that very reason."""
-    try:
-        triton.wait_until_ready(server.endpoint(), server, timeout=timeout, where=image)
-    except ServerDied:  # as it must
-        return _judge(server, image)
-    raise NegativeControlServed(
-        "the image is ready even without its plugins, so inference proves nothing about them",
-        where=image,
-        remedy="use the plugin's operator in a pipeline, or remove the plugin from the image's command",
-        detail=plugins,
-    )
-
-
-def _judge(server: Server, image: str) -> NegativeControl:
-    lines = server.log()
-    blaming = [line.strip() for line in lines if blames_a_plugin(line)]
-    if blaming:
-        # The server repeats it in a table, cut to columns.
-        evidence = min(blaming, key=lambda line: line.startswith("|"))
-        return NegativeControl(applicable=True, passed=True, evidence=evidence.strip("| ")[:300])
-    raise VerificationError(
-        "without its plugins the server fails, but its log does not name them, so something else may be wrong",
-        where=image,
-        remedy="see the last lines of its log",
-        detail=triton.last_words(lines),
-    )
+    return asked / took

@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("docker", "unpacked", "registry", "triton", "recipe", "workload", "oracles", "pbtxt", "dali_proto"),
         *("elf", "fatbin", "gpu", "cmake", "signature", "pipeline_source", "dali_operators", "sarif", "symptoms"),
-        *("revision", "oci", "bases", "layers", "record", "attest", "render", "asking"),
+        *("revision", "oci", "bases", "layers", "record", "attest", "render", "asking", "negative_control"),
     ),
     ("checks", "scaffold", "configure", "doctor", "dev"),
     ("steps", "output", "views"),
