@@ -67,6 +67,12 @@ class Declared:
     """The CMake file that declares it."""
     written: tuple[Path, ...] = ()
     """The sources that are written out, beside others that are not."""
+    gpu_sources: frozenset[Path] = frozenset()
+    """Those of them that are sources by GPU_SOURCES alone."""
+
+    def compiles(self, source: Path, *, cuda: bool) -> bool:
+        """Whether `add_dali_plugin` takes the source: without `cuda` it leaves out GPU_SOURCES and `.cu` files."""
+        return cuda or (source.suffix != _CUDA and source not in self.gpu_sources)
 
 
 class _Unknown(Exception):
@@ -108,7 +114,7 @@ def operators(
 ) -> dict[str, tuple[Operator, ...] | None]:
     """The operators that each library registers, by its path in the image, or None where that cannot be told.
 
-    Without `cuda` the `.cu` files are left out, as `add_dali_plugin` does.
+    Without `cuda` the sources of GPU operators are left out, as `add_dali_plugin` does.
     """
     hidden = _hides_registrations(plugin_folder)
     return {each.path: None if hidden else _registered(each, cuda) for each in declared}
@@ -182,13 +188,22 @@ class _Reading:
         if not words or _is_computed(words[0]):
             raise _Unknown
         name, *rest = words
-        sources: tuple[Path, ...] | None = None
-        known: tuple[Path, ...] = ()
-        if rest[:1] == ["SOURCES"]:
-            found = [self._path(word, folder, path) for word in rest[1:]]
-            known = tuple(each for each in found if each is not None)
-            sources = known if len(known) == len(found) else None
-        return Declared(name, f"/models/lib{name}.so", sources, line, path, known)
+        if rest[:1] not in (["SOURCES"], ["GPU_SOURCES"]):
+            return Declared(name, f"/models/lib{name}.so", None, line, path)
+        found: dict[str, list[Path | None]] = {"SOURCES": [], "GPU_SOURCES": []}
+        under = ""
+        for word in rest:
+            if word in found:
+                under = word
+            else:
+                found[under].append(self._path(word, folder, path))
+        # In CMake's order, whatever theirs is here.
+        every = [*found["SOURCES"], *found["GPU_SOURCES"]]
+        known = tuple(each for each in every if each is not None)
+        sources = known if len(known) == len(every) else None
+        return Declared(
+            name, f"/models/lib{name}.so", sources, line, path, known, frozenset(known).difference(found["SOURCES"])
+        )
 
     def _include(self, arguments: Sequence[Any], folder: Path, path: Path, depth: int) -> Iterator[Declared]:
         included = self._path(arguments[0].value if arguments else "", folder, path)
@@ -254,7 +269,7 @@ def _registered(library: Declared, cuda: bool) -> tuple[Operator, ...] | None:
         return None
     devices: dict[str, set[str]] = {}
     for source in library.sources:
-        if source.suffix == _CUDA and not cuda:
+        if not library.compiles(source, cuda=cuda):
             continue
         text = _code(source)
         if text is None or _is_conditional(text) or _includes_sources(text):

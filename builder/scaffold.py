@@ -25,7 +25,14 @@ _WORD = re.compile(r"[a-z]{2}[a-z0-9]*(_[a-z]{2}[a-z0-9]*)*")
 _TAKEN = {"dali", "std", "nvidia", "cuda", "builder"}
 # https://cmake.org/cmake/help/v3.25/policy/CMP0037.html
 _TARGETS_OF_CMAKE = {"all", "clean", "help", "install", "package", "preinstall", "test"}
-_PLUGIN_FILES = ("CMakeLists.txt", "custom_copy.h", "custom_copy.cc", "custom_copy.cu")
+_PLUGIN_FILES = (
+    "CMakeLists.txt",
+    "custom_copy.h",
+    "custom_copy.cc",
+    "custom_copy_gpu.cc",
+    "custom_copy_kernel.h",
+    "custom_copy.cu",
+)
 _EJECTED = (
     "Dockerfile",
     "docker-compose.yml",
@@ -263,7 +270,8 @@ python -m builder push      # push what was proven; prints the reference to depl
 
 | file | what it is |
 |---|---|
-| `plugin/{name}.cc`, `.cu` | the operator on the CPU and on GPUs; it gives back its input, until you change it |
+| `plugin/{name}.cc`, `_gpu.cc` | the operator on the CPU and on GPUs; it gives back its input, until you change it |
+| `plugin/{name}.cu`, `_kernel.h` | the kernel; kept apart, as DALI's headers make a .cu file slow to compile |
 | `plugin/CMakeLists.txt` | one line for each library; this one makes lib{library}.so |
 | `model_repository/{name}/1/dali.py` | the pipeline |
 | `model_repository/{name}/config.pbtxt` | what Triton serves it as; `python -m builder config {name}` writes it anew |

@@ -1,9 +1,8 @@
 // The operators' kernels without DALI: held against the CPU, and timed by events beside cudaMemcpy. Prints JSON.
 //
-//   python3 kernel_parts.py ../../examples/gpu/plugin .
-//   nvcc -O3 -std=c++20 -arch=sm_90 -o kernels kernels.cu && ./kernels
+//   nvcc -O3 -std=c++20 -arch=sm_90 -I../../examples/gpu/plugin -o kernels kernels.cu && ./kernels
 //
-// kernel_parts.py takes them out of the plugin's own sources; the operators' own joining of samples comes with them.
+// They are the plugins' own sources; the operators' own joining of samples comes with them.
 
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -18,17 +17,8 @@
 #include <string>
 #include <vector>
 
-namespace custom_copy {
-#include "custom_copy.inc"
-}
-namespace normalize_permute {
-constexpr int kMaxChannels = 4;
-struct Channels {
-  float mean[kMaxChannels];
-  float factor[kMaxChannels];
-};
-#include "normalize_permute.inc"
-}  // namespace normalize_permute
+#include "custom_copy.cu"
+#include "normalize_permute.cu"
 
 #define CHECK(call)                                                                                  \
   do {                                                                                               \

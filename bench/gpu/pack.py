@@ -14,7 +14,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from bench.gpu import kernel_parts
 from builder import package
 from builder import project as projects
 from builder.artifacts import Image
@@ -32,11 +31,12 @@ MARK = ".packed-for-gpu-test"
 # For all GPUs that nvcc knows, whichever the machine has. nvcc from wheels does not find its libraries itself.
 _KERNELS = """
 FROM toolchain AS kernels
-COPY --from=kernel-sources / /src
+COPY plugin /src/plugin
+COPY --from=benchmark /kernels.cu /src/
 RUN <<EOF
     set -e  # compile the kernels
-    LIBRARY_PATH=/opt/toolchain/nvidia/cu13/lib $CUDACXX -O3 -std=c++20 -arch=all-major -cudart=static -o /kernels \\
-        /src/kernels.cu
+    LIBRARY_PATH=/opt/toolchain/nvidia/cu13/lib $CUDACXX -O3 -std=c++20 -arch=all-major -cudart=static -I/src/plugin \\
+        -o /kernels /src/kernels.cu
 EOF
 FROM scratch AS packed-kernels
 COPY --from=kernels /kernels /
@@ -102,14 +102,10 @@ def _builder(*arguments: str) -> str:
 
 
 def _kernels(folder: Path, console: Console) -> None:
-    sources = folder / "kernel-sources"
-    sources.mkdir()
-    shutil.copy2(Path(__file__).with_name("kernels.cu"), sources)
-    kernel_parts.main(EXAMPLE / "plugin", sources)
     target = {
         "dockerfile-inline": package.dockerfile(EXAMPLE).read_text(encoding="utf-8") + _KERNELS,
         "target": "packed-kernels",
-        "contexts": {"package": str(package.ROOT), "kernel-sources": str(sources)},
+        "contexts": {"package": str(package.ROOT), "benchmark": str(Path(__file__).parent)},
         "args": {"DEBIAN_IMAGE": _builder("base")},
         "output": [f"type=local,dest={folder}"],
     }

@@ -165,7 +165,7 @@ def check_sources(project_root: Path, plugin_folder: Path, *, cuda: bool = True)
 
     Args:
         plugin_folder: the folder plugin/, which need not exist.
-        cuda: whether a target compiles for GPUs; otherwise add_dali_plugin leaves the .cu files out.
+        cuda: whether a target compiles for GPUs; otherwise add_dali_plugin leaves out those of GPU operators.
     """
     if cmake.may_make_sources(plugin_folder):
         return
@@ -174,7 +174,7 @@ def check_sources(project_root: Path, plugin_folder: Path, *, cuda: bool = True)
         for source in library.written:
             # Without a suffix CMake may try some; a semicolon parts several.
             known = source.suffix and ";" not in str(source) and source.resolve().is_relative_to(top)
-            if not known or source.exists() or (source.suffix == ".cu" and not cuda):
+            if not known or source.exists() or not library.compiles(source, cuda=cuda):
                 continue
             told = (Path(plugin_folder.name) / source.resolve().relative_to(top)).as_posix()
             beside = [each.name for each in source.parent.iterdir()] if source.parent.is_dir() else []

@@ -32,7 +32,9 @@ def test_the_shipped_plugin() -> None:
     assert declared is not None
     (library,) = declared
     assert library.path == "/models/libcustomcopy.so"
-    assert library.sources == (SHIPPED / "custom_copy.cc", SHIPPED / "custom_copy.cu")
+    gpu_sources = (SHIPPED / "custom_copy_gpu.cc", SHIPPED / "custom_copy.cu")
+    assert library.sources == (SHIPPED / "custom_copy.cc", *gpu_sources)
+    assert library.gpu_sources == set(gpu_sources)
     line = (SHIPPED / "CMakeLists.txt").read_text().splitlines()[library.line - 1]
     assert line.startswith("add_dali_plugin(customcopy ")
     assert cmake.operators(SHIPPED, declared) == {library.path: (Operator(name="CustomCopy", devices=("cpu", "gpu")),)}
@@ -106,7 +108,18 @@ def test_subdirectories_and_included_files_have_places_of_their_own(tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("sources", ["SOURCES ${SOURCES}", "SOURCES a.cc $<TARGET_OBJECTS:x>", "a.cc", ""])
+@pytest.mark.parametrize(
+    "sources",
+    [
+        "SOURCES ${SOURCES}",
+        "SOURCES a.cc $<TARGET_OBJECTS:x>",
+        "SOURCES a.cc GPU_SOURCES ${SOURCES}",
+        "GPU_SOURCES ${SOURCES} SOURCES a.cc",
+        "a.cc",
+        "a.cc GPU_SOURCES a.cc",
+        "",
+    ],
+)
 def test_sources_that_only_cmake_knows(tmp_path: Path, sources: str) -> None:
     folder = plugin(tmp_path, f"add_dali_plugin(a {sources})", a__cc="")
     declared = cmake.libraries(folder)
@@ -169,6 +182,30 @@ def test_one_operator_of_two_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sources", "without_cuda"),
+    [
+        ("SOURCES a.cc GPU_SOURCES b.cc c.cu", ("cpu",)),
+        ("GPU_SOURCES c.cu b.cc SOURCES a.cc", ("cpu",)),
+        ("GPU_SOURCES b.cc SOURCES c.cu a.cc", ("cpu",)),
+        ("GPU_SOURCES b.cc SOURCES a.cc GPU_SOURCES c.cu", ("cpu",)),
+        # CMake makes one of what is named twice.
+        ("SOURCES a.cc b.cc GPU_SOURCES b.cc c.cu", ("cpu", "gpu")),
+        ("GPU_SOURCES a.cc b.cc c.cu", ()),
+    ],
+)
+def test_sources_for_gpus_alone(tmp_path: Path, sources: str, without_cuda: tuple[str, ...]) -> None:
+    folder = plugin(
+        tmp_path,
+        f"add_dali_plugin(a {sources})",
+        a__cc="DALI_REGISTER_OPERATOR(A, A, CPU);",
+        b__cc="DALI_REGISTER_OPERATOR(A, A, GPU);",
+        c__cu="DALI_REGISTER_OPERATOR(A, A, Mixed);",
+    )
+    assert operators(folder) == {"A": ("cpu", "gpu", "mixed")}
+    assert operators(folder, cuda=False) == ({"A": without_cuda} if without_cuda else {})
+
+
+@pytest.mark.parametrize(
     ("text", "may"),
     [
         ("add_dali_plugin(a SOURCES a.cc)\nif(X)\n  message(x)\nendif()", False),
@@ -208,6 +245,12 @@ def test_a_source_that_does_not_exist_is_named(tmp_path: Path) -> None:
     (folder / "on.cu").unlink()
     assert len(missing(folder)) == 3
     assert len(missing(folder, cuda=False)) == 2
+    plugin(folder, "add_dali_plugin(a GPU_SOURCES my_gpuu.cc ${X} SOURCES my_blurr.cc)", my_gpu__cc="")
+    assert [what.partition(";")[2] for _, what in missing(folder)] == [
+        " did you mean my_blur.cc?",
+        " did you mean my_gpu.cc?",
+    ]
+    assert [what.partition(";")[2] for _, what in missing(folder, cuda=False)] == [" did you mean my_blur.cc?"]
     plugin(folder, "add_custom_command(OUTPUT x)\nadd_dali_plugin(a SOURCES my_blurr.cc)")
     assert missing(folder) == []
 

@@ -116,7 +116,12 @@ def test_the_example_s_names_are_everywhere_the_new_one_must_be(tmp_path: Path) 
     assert "::my_blur_plugin::MyBlur<::dali::CPUBackend>" in operator
     assert "namespace my_blur_plugin {" in operator
     assert '#include "my_blur.h"' in operator
-    assert "add_dali_plugin(myblur SOURCES my_blur.cc my_blur.cu)" in (tmp_path / "plugin/CMakeLists.txt").read_text()
+    line = "add_dali_plugin(myblur SOURCES my_blur.cc GPU_SOURCES my_blur_gpu.cc my_blur.cu)"
+    assert line in (tmp_path / "plugin/CMakeLists.txt").read_text()
+    gpu_operator = (tmp_path / "plugin/my_blur_gpu.cc").read_text()
+    assert "::my_blur_plugin::MyBlur<::dali::GPUBackend>" in gpu_operator
+    for source in (gpu_operator, (tmp_path / "plugin/my_blur.cu").read_text()):
+        assert '#include "my_blur_kernel.h"' in source
     pipeline = (tmp_path / "model_repository/my_blur/1/dali.py").read_text()
     assert "fn.my_blur(" in pipeline
     assert '"/models/libmyblur.so"' in pipeline

@@ -3,7 +3,11 @@
 #   cmake_minimum_required(VERSION 3.25)
 #   project(dali_plugins LANGUAGES CXX)
 #   find_package(DaliPlugin REQUIRED)
-#   add_dali_plugin(NAME SOURCES a.cc b.cu)      # one line for each library, libNAME.so
+#   add_dali_plugin(NAME SOURCES a.cc GPU_SOURCES b_gpu.cc c.cu)      # one line for each library, libNAME.so
+#
+# GPU_SOURCES, and .cu files wherever they stand, are left out where there are to be no GPU operators. nvcc reads a file
+# once for each architecture, and DALI's headers take it a second or more each time: kernels belong in a .cu file without
+# them, and the operator that launches the kernels in a .cc file.
 #
 # By hand, with this file's folder:
 #
@@ -103,7 +107,7 @@ if(with_cuda)
   endif()
   message(STATUS "GPU operators: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 else()
-  message(STATUS "CPU operators only: the .cu files are left out (DALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA})")
+  message(STATUS "CPU operators only: GPU_SOURCES and .cu files are left out (DALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA})")
   if(DALI_PLUGIN_CUDA STREQUAL "AUTO")
     message(WARNING "nvcc was not found: the plugins get no GPU operators. DALI_PLUGIN_CUDA=OFF says that this is meant.")
   endif()
@@ -122,13 +126,20 @@ if(NOT CUDA_INCLUDE_DIR)
                       "wheels nvidia-cuda-runtime and nvidia-cuda-crt.")
 endif()
 
-# add_dali_plugin(NAME SOURCES a.cc b.cu ...): one plugin library, libNAME.so.
+# add_dali_plugin(NAME SOURCES a.cc ... GPU_SOURCES b_gpu.cc c.cu ...): one plugin library, libNAME.so.
 function(add_dali_plugin name)
-  cmake_parse_arguments(PARSE_ARGV 1 plugin "" "" "SOURCES")
-  if(NOT with_cuda)
+  cmake_parse_arguments(PARSE_ARGV 1 plugin "" "" "SOURCES;GPU_SOURCES")
+  if(with_cuda)
+    list(APPEND plugin_SOURCES ${plugin_GPU_SOURCES})
+  else()
     list(FILTER plugin_SOURCES EXCLUDE REGEX "\\.cu$")
   endif()
   add_library(${name} MODULE ${plugin_SOURCES})
+  if(with_cuda AND plugin_GPU_SOURCES AND NOT "${plugin_SOURCES}" MATCHES "\\.cu(;|$)")
+    # Where nvcc compiles nothing, CMake does not link CUDA's runtime.
+    target_link_directories(${name} PRIVATE ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES})
+    target_link_libraries(${name} PRIVATE cudart_static rt pthread dl)
+  endif()
   target_include_directories(${name} SYSTEM PRIVATE "${DALI_INCLUDE_DIR}" "${CUDA_INCLUDE_DIR}")
   # C++20: DALI 2.x asks for it, 1.53 takes it. As a flag, because CMake 3.25 does not know that nvcc has it.
   # -Wno-free-nonheap-object: g++ 12 is wrong about DALI's SmallVector.

@@ -1,31 +1,11 @@
-#include "custom_copy.h"
+#include "custom_copy_kernel.h"
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
 
-#include "dali/core/cuda_error.h"
-
 namespace custom_copy {
-
-// --- The kernel: needs CUDA alone, nothing of DALI. ---
-
-struct Piece {
-  void *dst;
-  const void *src;
-  int64_t size;  // bytes, at least 1
-};
-
-// The pieces travel as the kernel's argument (4 KiB at most on every architecture): no device memory to
-// allocate, no copy to wait for, nothing to keep alive until the stream gets there.
-constexpr int kPiecesPerLaunch = 128;
-struct Pieces {
-  Piece piece[kPiecesPerLaunch];
-  int first_block[kPiecesPerLaunch];  // piece i is copied by the blocks from here to first_block[i + 1]
-  int count;
-};
-static_assert(sizeof(Pieces) <= 4096, "kernel arguments are limited to 4 KiB");
 
 constexpr int kThreads = 256;
 constexpr int kUnroll = 4;  // loads that a thread has under way at once
@@ -89,7 +69,6 @@ __global__ void __launch_bounds__(kThreads) CopyPieces(const __grid_constant__ P
   if (thread < size - tail) dst[tail + thread] = src[tail + thread];
 }
 
-/** Starts the copies of the first `count` pieces (1 to kPiecesPerLaunch). */
 void LaunchCopy(Pieces &pieces, int count, cudaStream_t stream) {
   int64_t blocks = 0;
   for (int i = 0; i < count; i++) {
@@ -101,62 +80,4 @@ void LaunchCopy(Pieces &pieces, int count, cudaStream_t stream) {
   CopyPieces<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(pieces);
 }
 
-/** A batch, sample by sample: few pieces, and a launch whenever there are as many as one has room for. */
-class Batch {
- public:
-  explicit Batch(cudaStream_t stream) : stream_(stream) {}
-
-  /** Samples that follow one another in both buffers are one piece: a batch in one block is one copy. */
-  void Add(void *dst, const void *src, int64_t size) {
-    if (size == 0) return;
-    if (count_ > 0) {
-      Piece &last = pieces_.piece[count_ - 1];
-      if (static_cast<uint8_t *>(last.dst) + last.size == dst &&
-          static_cast<const uint8_t *>(last.src) + last.size == src) {
-        last.size += size;
-        return;
-      }
-    }
-    if (count_ == kPiecesPerLaunch) Flush();
-    pieces_.piece[count_++] = {dst, src, size};
-  }
-
-  /** Starts what is left. Returns the number of launches since the beginning. */
-  int Finish() {
-    if (count_ > 0) Flush();
-    return launches_;
-  }
-
- private:
-  void Flush() {
-    LaunchCopy(pieces_, count_, stream_);
-    count_ = 0;
-    launches_++;
-  }
-
-  cudaStream_t stream_;
-  Pieces pieces_;
-  int count_ = 0;
-  int launches_ = 0;
-};
-
-// --- The operator. ---
-
-template <>
-void CustomCopy<::dali::GPUBackend>::RunImpl(::dali::Workspace &ws) {
-  const auto &input = ws.Input<::dali::GPUBackend>(0);
-  auto &output = ws.Output<::dali::GPUBackend>(0);
-  CopyMetadata(output, input);
-
-  const auto &shape = input.shape();
-  const int64_t element_size = input.type_info().size();
-  Batch batch(ws.stream());
-  for (int i = 0; i < shape.num_samples(); i++) {
-    batch.Add(output.raw_mutable_tensor(i), input.raw_tensor(i), shape.tensor_size(i) * element_size);
-  }
-  if (batch.Finish() > 0) CUDA_CALL(cudaGetLastError());
-}
-
 }  // namespace custom_copy
-
-DALI_REGISTER_OPERATOR(CustomCopy, ::custom_copy::CustomCopy<::dali::GPUBackend>, ::dali::GPU);

@@ -1,32 +1,11 @@
-#include "normalize_permute.h"
+#include "normalize_permute_kernel.h"
 
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <cstdint>
 
-#include "dali/core/cuda_error.h"
-
 namespace normalize_permute {
-
-// --- The kernel: needs CUDA and `Channels` alone, nothing of DALI. ---
-
-struct Sample {
-  uint16_t *dst;  // float16: a plane of `pixels` for each channel
-  const uint8_t *src;
-  int64_t pixels;  // at least 1
-};
-
-// The samples travel as the kernel's argument (4 KiB at most on every architecture), see CustomCopy.
-constexpr int kSamplesPerLaunch = 128;
-struct Samples {
-  Sample sample[kSamplesPerLaunch];
-  int first_block[kSamplesPerLaunch];  // sample i is converted by the blocks from here to first_block[i + 1]
-  int count;
-  Channels channels;
-};
-static_assert(sizeof(Samples) <= 4096, "kernel arguments are limited to 4 KiB");
 
 constexpr int kThreads = 256;
 constexpr int kWord = 8;  // pixels of a plane that are stored at once: 16 bytes
@@ -167,7 +146,6 @@ __global__ void __launch_bounds__(kThreads) NormalizeSamples(const __grid_consta
   }
 }
 
-/** Starts the conversion of the first `count` samples (1 to kSamplesPerLaunch), all of them of `channels` channels. */
 void LaunchNormalize(Samples &samples, int count, int channels, cudaStream_t stream) {
   const int64_t pixels_per_block = PixelsPerBlock(channels);
   int64_t blocks = 0;
@@ -185,36 +163,4 @@ void LaunchNormalize(Samples &samples, int count, int channels, cudaStream_t str
   }
 }
 
-// --- The operator. ---
-
-template <>
-void NormalizePermute<::dali::GPUBackend>::RunImpl(::dali::Workspace &ws) {
-  const auto &input = ws.Input<::dali::GPUBackend>(0);
-  auto &output = ws.Output<::dali::GPUBackend>(0);
-  CopyMetadata(output, input);
-
-  const auto &shape = input.shape();
-  const int channels = ChannelsOf(shape);
-  if (channels == 0) return;
-  Samples samples;
-  samples.channels = arguments_.For(channels);
-  int count = 0;
-  auto flush = [&] {
-    if (count == 0) return;
-    LaunchNormalize(samples, count, channels, ws.stream());
-    CUDA_CALL(cudaGetLastError());
-    count = 0;
-  };
-  for (int i = 0; i < shape.num_samples(); i++) {
-    const int64_t pixels = shape.tensor_size(i) / channels;
-    if (pixels == 0) continue;
-    if (count == kSamplesPerLaunch) flush();
-    samples.sample[count++] = {static_cast<uint16_t *>(output.raw_mutable_tensor(i)),
-                               static_cast<const uint8_t *>(input.raw_tensor(i)), pixels};
-  }
-  flush();
-}
-
 }  // namespace normalize_permute
-
-DALI_REGISTER_OPERATOR(NormalizePermute, ::normalize_permute::NormalizePermute<::dali::GPUBackend>, ::dali::GPU);

@@ -5,16 +5,9 @@
 
 #include "dali/pipeline/operator/checkpointing/stateless_operator.h"
 #include "dali/pipeline/operator/operator.h"
+#include "normalize_permute_kernel.h"
 
 namespace normalize_permute {
-
-constexpr int kMaxChannels = 4;
-
-/** What is done to a value of each channel: (value - mean) * factor, in float. */
-struct Channels {
-  float mean[kMaxChannels];
-  float factor[kMaxChannels];
-};
 
 /** The operator's arguments, seen to be right. */
 class Arguments {
