@@ -87,11 +87,12 @@ def push(
             step.check_verified(built, verification)
         step.check_made_of(here, built, parts)
     engine = Engine.connect()
-    if untagged and not engine.keeps_manifests:
-        raise BadUsage(
+    if untagged:
+        engine.require_manifests(
             "this engine's image store can only push under a tag",
             where="--untagged",
             remedy="use an engine with the containerd image store",
+            failure=BadUsage,
         )
     pushed = []
     for built, parts, verification in ready:

@@ -46,7 +46,7 @@ def rebase(
     from builder.docker import contexts
     from builder.docker.engine import Engine, require_buildx
     from builder.docker.server import ContainerHost
-    from builder.errors import BuilderError, MachineError
+    from builder.errors import BuilderError
     from builder.process import uninterrupted
     from builder.project import EMBEDDED, Project
     from builder.reference import Reference
@@ -63,13 +63,7 @@ def rebase(
     output.findings([each for one in found.values() for each in rules.check_release(one.parts, onto)])
     engine = Engine.connect()
     require_buildx()
-    if not engine.keeps_manifests:
-        raise MachineError(
-            "the engine's image store cannot put layers on another base",
-            where="the Docker engine",
-            remedy='switch the containerd image store on: "features": {"containerd-snapshotter": true} in '
-            "/etc/docker/daemon.json",
-        )
+    engine.require_manifests("the engine's image store cannot put layers on another base")
     engine.sweep()
     chosen_seed = secrets.randbits(32) if seed is None else seed
 

@@ -29,7 +29,6 @@ def reproduce(
     from pathlib import Path
 
     from builder.docker.engine import Engine, require_buildx
-    from builder.errors import MachineError
     from builder.project import PLATFORM
     from builder.steps import base, image, parts
     from builder.steps import reproduce as step
@@ -38,13 +37,7 @@ def reproduce(
     output = prepare(json, quiet, verbose)
     engine = Engine.connect()
     require_buildx()
-    if not engine.keeps_manifests:
-        raise MachineError(
-            "the engine's image store keeps no manifests, of which digests are made",
-            where="the Docker engine",
-            remedy='switch the containerd image store on: "features": {"containerd-snapshotter": true} in '
-            "/etc/docker/daemon.json",
-        )
+    engine.require_manifests("the engine's image store keeps no manifests, of which digests are made")
     with tempfile.TemporaryDirectory(prefix="builder-reproduce-") as folder:
         found = step.original(engine, Path(folder), reference, PLATFORM)
         here = step.project_of(found.record, project, Path(folder))

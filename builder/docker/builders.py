@@ -60,19 +60,20 @@ def chosen(engine: Engine, name: str = "", caches: Caches | None = None) -> Buil
     """
     caches = caches or Caches()
     if name in ("", engine_builder()):
-        if caches != Caches() and not engine.keeps_manifests:
-            raise BuilderUnsuitable(
+        if caches != Caches():
+            engine.require_manifests(
                 "Docker's older image store keeps no build cache elsewhere",
                 where="--cache-to, --cache-from",
                 remedy=f"switch on {_CONTAINERD}",
+                failure=BuilderUnsuitable,
             )
         return Builder(engine_builder(), caches=caches)
-    if not engine.keeps_manifests:
-        raise BuilderUnsuitable(
-            "Docker's older image store takes no image that another builder made",
-            where=f"--builder {name}",
-            remedy=f"switch on {_CONTAINERD}; or build with the engine itself",
-        )
+    engine.require_manifests(
+        "Docker's older image store takes no image that another builder made",
+        where=f"--builder {name}",
+        remedy=f"switch on {_CONTAINERD}; or build with the engine itself",
+        failure=BuilderUnsuitable,
+    )
     return Builder(name, _driver(name), caches=caches, engine=engine)
 
 

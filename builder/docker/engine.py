@@ -39,6 +39,8 @@ API_AT_LEAST = (1, 44)
 """Docker 25: the first whose own Dockerfile frontend knows all that the Dockerfile uses."""
 OWNER = "triton-dali-builder.run"
 """The label of every container that this program starts; its value is the process that did."""
+CONTAINERD = '"features": {"containerd-snapshotter": true} in /etc/docker/daemon.json'
+"""What switches on the image store that keeps manifests."""
 _REMOVALS = 5
 _START_ENGINE = "start Docker, or run the command under `make shell`, which brings an engine of its own"
 
@@ -113,6 +115,22 @@ class Engine:
         """Whether its images are what registries hold: Docker's containerd image store, not the older one."""
         status = self.client.info().get("DriverStatus") or ()
         return any("io.containerd.snapshotter.v1" in value for _, value in status)
+
+    def require_manifests(
+        self,
+        without: str,
+        *,
+        where: str = "the Docker engine",
+        remedy: str = f"switch the containerd image store on: {CONTAINERD}",
+        failure: type[BuilderError] = MachineError,
+    ) -> None:
+        """Raises `failure` unless it keeps manifests.
+
+        Args:
+            without: what is wrong then, for the message.
+        """
+        if not self.keeps_manifests:
+            raise failure(without, where=where, remedy=remedy)
 
     def load(self, archive: Iterable[bytes], name: str) -> None:
         """`docker load`.

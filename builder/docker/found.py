@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from builder import bases, journal
 from builder.artifacts import Image
 from builder.docker import present
-from builder.docker.engine import Engine
+from builder.docker.engine import CONTAINERD, Engine
 from builder.docker.saved import SavedBlobs
 from builder.errors import BadReference, BadUsage, MachineError, NoImage, NoRecord, NothingBuilt
 from builder.journal import Entry
@@ -272,13 +272,10 @@ class Finder:
 
     def _engine_with_manifests(self) -> Engine:
         assert self.engine is not None
-        if not self.engine.keeps_manifests:
-            raise MachineError(
-                "the engine's image store keeps no manifests, by which layers are found",
-                where="the Docker engine",
-                remedy='switch the containerd image store on ("features": {"containerd-snapshotter": true} in '
-                "/etc/docker/daemon.json), or name images of a registry",
-            )
+        self.engine.require_manifests(
+            "the engine's image store keeps no manifests, by which layers are found",
+            remedy=f"switch the containerd image store on ({CONTAINERD}), or name images of a registry",
+        )
         return self.engine
 
 

@@ -309,7 +309,18 @@ def test_buildx_knows_the_engine_by_its_context(monkeypatch: pytest.MonkeyPatch)
 )
 def test_an_image_store_with_manifests_is_told_from_the_older_one(status: Any, keeps: bool) -> None:
     client: Any = SimpleNamespace(info=lambda: {"DriverStatus": status})
-    assert Engine(client).keeps_manifests is keeps
+    engine = Engine(client)
+    assert engine.keeps_manifests is keeps
+    if keeps:
+        engine.require_manifests("no digests")
+    else:
+        with pytest.raises(MachineError, match="no digests") as refused:
+            engine.require_manifests("no digests")
+        assert refused.value.where == "the Docker engine"
+        assert refused.value.remedy == (
+            'switch the containerd image store on: "features": {"containerd-snapshotter": true} '
+            "in /etc/docker/daemon.json"
+        )
 
 
 def loading(*events: dict[str, str]) -> Any:

@@ -17,6 +17,7 @@ import zstandard
 from builder import dali_proto, record
 from builder.artifacts import Image
 from builder.docker import found as images
+from builder.docker.engine import Engine
 from builder.docker.found import Finder, FoundImage
 from builder.errors import BadUsage, MachineError, NoImage, NothingBuilt
 from builder.layers import File
@@ -368,15 +369,16 @@ def test_a_target_that_was_not_built_has_none(project: Project, tmp_path: Path) 
 
 
 def test_the_older_image_store_is_refused(project: Project, tmp_path: Path) -> None:
-    class Older:
-        keeps_manifests = False
+    class Older(Engine):
+        def __init__(self) -> None:
+            self.__dict__["keeps_manifests"] = False
 
         def find(self, _: str) -> dict[str, Any]:
             return {"Id": "sha256:" + "1" * 64, "Os": "linux", "Architecture": "amd64"}
 
-    engine: Any = Older()
-    with Finder(project, tmp_path, lambda: engine) as found, pytest.raises(MachineError, match="keeps no manifests"):
+    with Finder(project, tmp_path, Older) as found, pytest.raises(MachineError, match="keeps no manifests") as refused:
         found.find("mydali:embedded")
+    assert refused.value.remedy.endswith("/etc/docker/daemon.json), or name images of a registry")
 
 
 def test_own_layers_are_known_by_the_build_or_by_the_record(project: Project) -> None:
