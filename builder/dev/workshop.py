@@ -19,7 +19,7 @@ from builder import package
 from builder.checks.repository import SERIALIZED, SOURCE
 from builder.dev.folder import Hashed, write_whole
 from builder.dev.snapshot import Moved, Snapshot
-from builder.docker import compiler
+from builder.docker import compiler, serializer
 from builder.docker.engine import Engine, translated
 from builder.errors import CompileError, SerializeError
 from builder.project import MODELS
@@ -28,7 +28,6 @@ from builder.sources import of_file
 # As in the Dockerfile, so that messages name the same files.
 _SOURCES, _STAGES, _KEPT, _PLUGINS, _CHOSEN = "/src/plugin", "/run/stages", "/kept", "/plugins", "/chosen"
 _DETAIL_LINES = 40
-_COMPLAINT = "serialize: error: "
 
 
 @contextlib.contextmanager
@@ -155,8 +154,8 @@ class Workshop:
         serialize = f'PYTHONPATH="$DALI_HOME" exec python3 {_STAGES}/serialize.py {_CHOSEN}'
         status, said = self._exec(["sh", "-c", f"{chosen}; {serialize}", "sh", *stale])
         lines = said.decode(errors="replace").splitlines()
-        complaints = [line.removeprefix(_COMPLAINT) for line in lines if line.startswith(_COMPLAINT)]
-        wrong = {line.removeprefix(f"{_CHOSEN}/").partition("/")[0] for line in complaints}
+        complaints = serializer.complaints(lines, _CHOSEN)
+        wrong = {line.removeprefix("model_repository/").partition("/")[0] for line in complaints}
         right = [model for model in stale if model not in wrong and (complaints or not status)]
         if right:
             made = [_serialized_of(name) for name in sources if name.partition("/")[0] in right]

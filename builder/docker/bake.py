@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.artifacts import write_atomically
-from builder.docker import brought, compiler
+from builder.docker import brought, compiler, serializer
 from builder.docker.builders import Builder, unreachable, unsuitable
 from builder.docker.engine import engine_builder, engine_failure, gone
 from builder.docker.progress import BuildProgress, Step, View
@@ -26,6 +26,7 @@ from builder.errors import (
     SerializeError,
 )
 from builder.process import run
+from builder.project import MODELS
 
 _BASE_STEP = re.compile(r"load metadata for|\] FROM ")
 _DOWNLOAD_FAILED = re.compile(
@@ -195,8 +196,7 @@ def failure(progress: BuildProgress, builder: Builder | None = None) -> BuilderE
 
 
 def _of_stage(step: Step, lines: list[str]) -> BuilderError:
-    if ours := [line.split("serialize: error: /", 1)[1] for line in lines if "serialize: error: /" in line]:
-        ours = [re.sub(r"^models/", "model_repository/", line) for line in ours]
+    if ours := serializer.complaints(lines, MODELS):
         return SerializeError(
             "a pipeline cannot be serialized",
             where=ours[0].partition(": ")[0],
