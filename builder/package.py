@@ -10,14 +10,17 @@ from builder import sources
 _HERE = Path(__file__).resolve().parent
 # A wheel has them in a folder of its own; beside it in a checkout are the very ones that the wheel is made of.
 ROOT = _HERE / "shipped" if (_HERE / "shipped").is_dir() else _HERE.parent
+FOLDERS = ("embedded", "builder/stages")
+"""That go into builds; so do the Dockerfile and the parser."""
+PARSER = "builder/dali_proto.py"
 
 
 def digest() -> str:
     """SHA-256 over the files of this program that go into builds."""
     total = hashlib.sha256()
-    for each in ("embedded", "builder/stages"):
+    for each in FOLDERS:
         total.update(sources.digest(ROOT / each).encode())
-    for each in ("Dockerfile", "builder/dali_proto.py"):
+    for each in ("Dockerfile", PARSER):
         total.update(sources.of_file(ROOT / each).encode())
     return total.hexdigest()
 

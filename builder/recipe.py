@@ -119,7 +119,7 @@ def embedded_name(project: Project, name: str, bases: Bases) -> str:
     """The embedded base's name in the engine, another one for each that differs: an image lives as long as its name."""
     debian, dali = bases.debian, project.targets[name].dali_version
     made_of = [str(debian), sources.digest(package.ROOT / "embedded"), _dockerfile(project)]
-    made_of.append(sources.of_file(package.ROOT / "builder" / "dali_proto.py"))
+    made_of.append(sources.of_file(package.ROOT / package.PARSER))
     if (locked := lock_folder(project, name) / "debian").is_file():
         made_of.append(locked.read_text(encoding="utf-8"))
     return f"triton-dali-builder/embedded:{dali}-{sha256(repr(made_of).encode()).hexdigest()[:12]}"

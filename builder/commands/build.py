@@ -95,9 +95,6 @@ def build(
     at = revision.of(here.root)
     view = live.view(output.progress)
 
-    def inputs(name: str) -> str:
-        return unchanged.inputs(here, name, bases[name], held[name], at)
-
     def judge(made: Iterable[Parts], left: Callable[[Project, str], Path]) -> dict[str, Parts]:
         """The parts by target. Raises CheckFailed."""
         by_target = {each.target: each for each in made}
@@ -130,7 +127,8 @@ def build(
         for each in made.values():
             parts.keep(here, each)
         # What was changed while it was read is of no known input.
-        read = {name: digest if inputs(name) == digest else "" for name, digest in before.items()}
+        now = unchanged.inputs(here, bases, held, at)
+        read = {name: digest if now[name] == digest else "" for name, digest in before.items()}
         built = image.run(
             here, engine, made, bases, at, view, on=beforehand.on, inputs=read, began=began, builder=builds_on
         )
@@ -140,7 +138,7 @@ def build(
         seconds = time.monotonic() - began
         return {"when": when, "seconds": seconds, "steps": timeline(view.builds, when), "findings": found}
 
-    before = {name: inputs(name) for name in chosen}
+    before = unchanged.inputs(here, bases, held, at)
     earlier = summary.earlier(here, chosen)
     there = [] if no_cache or cache_to else unchanged.images(here, engine, before)
     if there:

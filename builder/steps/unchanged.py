@@ -17,35 +17,44 @@ from builder.revision import Revision
 _OF_THE_PROJECT = {"repository", "plugins", "server_args", "source"}
 
 
-def inputs(project: Project, name: str, bases: Bases, held: LockedTarget | None, revision: Revision) -> str:
-    """SHA-256 in hexadecimal over all that the build of a target reads; empty where that cannot be told.
+def inputs(
+    project: Project, bases: Mapping[str, Bases], held: Mapping[str, LockedTarget | None], revision: Revision
+) -> dict[str, str]:
+    """SHA-256 in hexadecimal over all that the build of each target in `bases` reads; empty where that cannot be told.
 
     A Dockerfile that the project has changed may read any of its files.
     """
     if sources.of_file(package.dockerfile(project.root)) != sources.of_file(package.ROOT / "Dockerfile"):
-        return ""
+        return dict.fromkeys(bases, "")
     ignored = project.root / ".dockerignore"
-    read = [
-        __version__,
-        recipe.parts(project, name, bases),
-        project.model_dump(mode="json", include=_OF_THE_PROJECT),
-        project.targets[name].model_dump(mode="json"),
-        bases,
-        held,
-        revision,
-        [sources.exactly(package.ROOT / each) for each in ("embedded", "builder/stages")],
-        sources.of_file(package.ROOT / "builder" / "dali_proto.py"),
+    # Read once for all targets; never kept for longer, as a build asks again whether they changed under its hands.
+    files = [
+        [sources.exactly(package.ROOT / each) for each in package.FOLDERS],
+        sources.of_file(package.ROOT / package.PARSER),
         [sources.exactly(each) for each in (project.plugin_folder, project.repository_folder)],
         sources.of_file(ignored) if ignored.is_file() else "",
     ]
-    return hashlib.sha256(repr(read).encode()).hexdigest()
+    told = {
+        name: [
+            __version__,
+            recipe.parts(project, name, of),
+            project.model_dump(mode="json", include=_OF_THE_PROJECT),
+            project.targets[name].model_dump(mode="json"),
+            of,
+            held[name],
+            revision,
+            *files,
+        ]
+        for name, of in bases.items()
+    }
+    return {name: hashlib.sha256(repr(read).encode()).hexdigest() for name, read in told.items()}
 
 
 def images(project: Project, engine: Engine, now: Mapping[str, str]) -> list[tuple[Image, Parts]]:
     """What an earlier build left of all targets; nothing where some target has to be built.
 
     Args:
-        now: the `inputs` of each target.
+        now: `inputs`.
     """
     found = [each for name, digest in now.items() if (each := _image(project, engine, name, digest))]
     return found if len(found) == len(now) else []
@@ -60,11 +69,10 @@ def _image(project: Project, engine: Engine, name: str, now: str) -> tuple[Image
         return None
     if not (recipe.kept(project, name) / "models").is_dir() or _has_base(engine, parts) != image.in_engine:
         return None
-    if image.in_engine:
+    if image.in_engine and ((named := engine.find(image.reference)) is None or named["Id"] != image.digest):
         if not engine.has_image(image.digest):
             return None
-        if (named := engine.find(image.reference)) is None or named["Id"] != image.digest:
-            engine.tag(image.digest, image.reference)
+        engine.tag(image.digest, image.reference)
     return image, parts
 
 

@@ -42,7 +42,7 @@ class FakeEngine:
 
 
 def inputs(project: Project, bases: Bases = BASES, held: LockedTarget | None = None, at: Revision = HERE) -> str:
-    return unchanged.inputs(project, "embedded", bases, held, at)
+    return unchanged.inputs(project, {"embedded": bases}, {"embedded": held}, at)["embedded"]
 
 
 @pytest.fixture
@@ -171,3 +171,14 @@ def test_an_image_whose_base_is_elsewhere_is_in_its_layout(
 
 def test_one_target_that_has_to_be_built_is_enough(project: Project, built: tuple[Image, Parts], engine: Any) -> None:
     assert unchanged.images(project, engine, {"embedded": inputs(project), "ngc": "1"}) == []
+
+
+def test_several_targets_have_the_inputs_that_each_has_alone(project: Project) -> None:
+    whole = project.model_copy(update={"targets": {**project.targets, "other": Target(dali="2.1.1")}})
+    other = Bases(debian=Base("debian:13", DEBIAN.digest))
+    held = {"embedded": None, "other": LockedTarget(wheels={}, debian={"g++": "13"})}
+    both = unchanged.inputs(whole, {"embedded": BASES, "other": other}, held, HERE)
+    assert both["embedded"] == inputs(whole) != both["other"]
+    assert both["other"] == unchanged.inputs(whole, {"other": other}, held, HERE)["other"]
+    (project.root / "Dockerfile").write_text("FROM scratch")
+    assert unchanged.inputs(whole, {"embedded": BASES, "other": other}, held, HERE) == {"embedded": "", "other": ""}
