@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from builder.checks.repository import named_backend
 from builder.errors import BadUsage, SignatureUnknown, did_you_mean
-from builder.pbtxt import DALI, Config
+from builder.pbtxt import DALI, Config, message_types
 from builder.signature import Signature, Tensor
 
 _INDENT = "  "
@@ -149,9 +149,8 @@ def _tensor(tensor: Tensor, name: str) -> str:
 def _name(name: str) -> str:
     """The field `name`, its text escaped as protobuf does."""
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
 
-    return str(text_format.MessageToString(model_config_pb2.ModelInput(name=name), as_utf8=True, as_one_line=True))
+    return str(text_format.MessageToString(message_types().ModelInput(name=name), as_utf8=True, as_one_line=True))
 
 
 def _dims(tensor: Tensor) -> str:

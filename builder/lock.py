@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pip_requirements_parser import RequirementsFile
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from builder import package
@@ -136,6 +135,9 @@ def _renamed(project: Project, name: str, locked: LockedTarget) -> Iterator[str]
 
 def wheels(target: Target) -> dict[str, str]:
     """The wheels that are installed for a target, as `LockedTarget.wheels` has them."""
+    # Imported here: most builds are held to no lock, and it takes long to load.
+    from pip_requirements_parser import RequirementsFile
+
     dali = f"dali-{target.dali_version or DEFAULT_DALI}.txt"
     files = ["toolchain.txt"]
     if target.is_embedded:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +73,35 @@ class Config:
         return Place.within(root, self.path)
 
 
+def message_types() -> Any:
+    """The module with Triton's message types, without the clients in whose package it is.
+
+    These bring gRPC and numpy, which take longer to load than most commands take to run.
+    """
+    name = "tritonclient.grpc.model_config_pb2"
+    if name not in sys.modules:
+        package = importlib.util.find_spec(name.partition(".")[0])
+        assert package is not None  # it is installed with this program, and is a folder
+        assert package.submodule_search_locations is not None
+        [folder] = package.submodule_search_locations
+        spec = importlib.util.spec_from_file_location(name, Path(folder, "grpc", "model_config_pb2.py"))
+        assert spec is not None  # a path that ends in .py has one, and a loader
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        # Under its own name, so that the clients take it too where they are loaded later.
+        sys.modules.setdefault(name, module)
+    return sys.modules[name]
+
+
 def read(path: Path, root: Path | None = None) -> Config:
     """The configuration in a file; places are as seen from `root`.
 
     Raises:
         CheckFailed: it is none; the place has the line and column.
     """
-    # Imported here: protobuf and gRPC take longer to load than most commands take to run.
+    # Imported here: commands that read no configuration need no protobuf.
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
 
     root = root or path.parent
     try:
@@ -92,7 +114,7 @@ def read(path: Path, root: Path | None = None) -> Config:
     # Triton reads bytes: a form feed or a line separator of Unicode is no end of a line to it.
     lines = text.split("\n")
     try:
-        message = text_format.Parse(text, model_config_pb2.ModelConfig())
+        message = text_format.Parse(text, message_types().ModelConfig())
     except text_format.ParseError as error:
         line, column = error.GetLine() or 0, error.GetColumn() or 0
         what = str(error).removeprefix(f"{line}:{column} : ")
@@ -138,9 +160,7 @@ def _invalid(path: Path, root: Path, what: str, remedy: str, line: int = 0, colu
 
 def _meant(what: str) -> tuple[str, str]:
     """A hint for the message of a ParseError, and a remedy."""
-    from tritonclient.grpc import model_config_pb2
-
-    pool = model_config_pb2.DESCRIPTOR.pool
+    pool = message_types().DESCRIPTOR.pool
     if found := re.search(r'Message type "([\w.]+)" has no field named "([^"]*)"', what):
         return did_you_mean(found[2], pool.FindMessageTypeByName(found[1]).fields_by_name), f"mend that line; {_SCHEMA}"
     if found := re.search(r'Enum type "([\w.]+)" has no value named (\S+)$', what):

@@ -62,7 +62,8 @@ class Engine:
         try:
             # from_env also takes the TLS settings that go with DOCKER_HOST.
             client = docker.from_env() if "DOCKER_HOST" in os.environ else docker.DockerClient(base_url=address)
-            version = client.version()["ApiVersion"]
+            # The SDK has asked for it.
+            version = str(client.api.api_version)
         except (docker.errors.DockerException, requests.exceptions.RequestException, ValueError) as error:
             raise NoEngine(
                 "no Docker engine answers", where=redact(address), remedy=_START_ENGINE, detail=[_first_line(error)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import docker.errors
 import requests.exceptions
@@ -67,7 +69,8 @@ def _needs_debian(target: Target) -> bool:
 
 
 def _in_engine(name: str, held: LockedImage | None, engine: Engine, platform: str) -> Base:
-    if not engine.has_image(name):
+    found = engine.find(name)
+    if found is None:
         reference = Reference.parse(name)
         if held:
             # By digest, whatever the tag is by now; named, as `FROM` will ask for it by name.
@@ -77,7 +80,8 @@ def _in_engine(name: str, held: LockedImage | None, engine: Engine, platform: st
                 engine.tag(pinned, name)
         else:
             engine.pull(name, platform)
-    return _unmoved(Base(name, _digest(engine, name)), held, can_go_back=not name.startswith(bases.OURS))
+        found = engine.find(name)
+    return _unmoved(Base(name, _digest_of(found)), held, can_go_back=not name.startswith(bases.OURS))
 
 
 def _in_registry(name: str, held: LockedImage | None) -> Base:
@@ -178,7 +182,10 @@ def _make(what: str, remedy: str, *why: str) -> str:
 
 def _digest(engine: Engine, name: str) -> Digest | None:
     """The digest that the engine holds under `name`: a registry's, or that of an image made here; None without one."""
-    found = engine.find(name)
+    return _digest_of(engine.find(name))
+
+
+def _digest_of(found: Mapping[str, Any] | None) -> Digest | None:
     if found is None:
         return None
     for pinned in found.get("RepoDigests") or ():

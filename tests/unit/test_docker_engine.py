@@ -255,7 +255,7 @@ def test_only_containers_of_dead_processes_of_this_machine_are_swept(monkeypatch
 def test_an_engine_older_than_the_dockerfile_is_refused(
     monkeypatch: pytest.MonkeyPatch, version: str, fit: bool
 ) -> None:
-    client: Any = SimpleNamespace(version=lambda: {"ApiVersion": version})
+    client: Any = SimpleNamespace(api=SimpleNamespace(api_version=version))
     monkeypatch.setenv("DOCKER_HOST", "tcp://user:secret@engine.example:2376")
     monkeypatch.setattr(docker, "from_env", lambda: client)
     if fit:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,16 @@ def check_any_text(text: str) -> None:
     for field, value in config.message.ListFields():
         count = len(value) if field.is_repeated else 1
         assert len({steps[:2] for steps in config.spans if steps[0] == field.name}) >= min(count, 1)
+
+
+def test_triton_s_message_types_come_without_its_clients() -> None:
+    script = """
+import sys
+from builder.pbtxt import message_types
+first = message_types()
+assert not {"grpc", "numpy", "tritonclient"} & set(sys.modules)
+import tritonclient.grpc
+assert tritonclient.grpc.model_config_pb2 is first is message_types()
+assert tritonclient.grpc.service_pb2.ModelConfigResponse(config=first.ModelConfig(name="m")).config.name == "m"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
