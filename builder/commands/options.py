@@ -34,6 +34,8 @@ Directory = Annotated[
     Path, typer.Option("--project", "-C", metavar="DIR", help="The folder with builder.toml.", show_default="here")
 ]
 Gpus = Annotated[str, typer.Option("--gpus", metavar="WHICH", help="'all', or device numbers separated by commas.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Of the random requests.", show_default="random")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Seconds to wait for the server.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and results alone.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every command that is run.")]

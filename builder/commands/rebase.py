@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from builder.commands.options import HERE, Directory, Gpus, Json, Quiet, Set, Targets, Verbose, prepare
+from builder.commands.options import HERE, Directory, Gpus, Json, Quiet, Seed, Set, Targets, Timeout, Verbose, prepare
 
 
 def rebase(
@@ -19,12 +19,8 @@ def rebase(
     project: Directory = HERE,
     settings: Set = None,
     gpus: Gpus = "",
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Of the random requests.", show_default="random")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Seconds to wait for the server.")
-    ] = 120.0,
+    seed: Seed = None,
+    timeout: Timeout = 120.0,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

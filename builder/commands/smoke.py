@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.commands.options import HERE, Directory, Gpus, Json, Quiet, Set, Targets, Verbose, prepare
+from builder.commands.options import HERE, Directory, Gpus, Json, Quiet, Seed, Set, Targets, Timeout, Verbose, prepare
 from builder.errors import BadUsage, BaseElsewhere, VerificationError
 
 if TYPE_CHECKING:
@@ -47,12 +47,8 @@ def smoke(
             show_default=".builder/TARGET/unpacked, made anew",
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Of the random requests.", show_default="random")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Seconds to wait for the server.")
-    ] = 120.0,
+    seed: Seed = None,
+    timeout: Timeout = 120.0,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

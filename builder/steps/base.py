@@ -181,11 +181,11 @@ def _make(what: str, remedy: str, *why: str) -> str:
 
 
 def _digest(engine: Engine, name: str) -> Digest | None:
-    """The digest that the engine holds under `name`: a registry's, or that of an image made here; None without one."""
     return _digest_of(engine.find(name))
 
 
 def _digest_of(found: Mapping[str, Any] | None) -> Digest | None:
+    """The digest that the engine holds for an image: a registry's, or that of one made here; None without one."""
     if found is None:
         return None
     for pinned in found.get("RepoDigests") or ():
