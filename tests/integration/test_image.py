@@ -248,6 +248,29 @@ def test_without_nvcc_there_is_a_library_for_the_cpu_alone(
     assert "libcustomcopy.so: CustomCopy (cpu), compiled against" in done.stderr
 
 
+_COPY_WITHOUT_A_KERNEL = """
+template <>
+void CustomCopy<::dali::GPUBackend>::RunImpl(::dali::Workspace &ws) {
+  const auto &input = ws.Input<::dali::GPUBackend>(0);
+  auto &output = ws.Output<::dali::GPUBackend>(0);
+  for (int i = 0; i < input.num_samples(); i++) {
+    const auto size = input.shape().tensor_size(i) * input.type_info().size();
+    CUDA_CALL(cudaMemcpyAsync(output.raw_mutable_tensor(i), input.raw_tensor(i), size, cudaMemcpyDefault, ws.stream()));
+  }
+}
+
+"""
+
+
+def test_an_operator_for_gpus_needs_no_kernel_of_its_own(project: Project, built: dict[str, Any]) -> None:
+    """CMake links CUDA's runtime for what nvcc compiles, and here that is nothing."""
+    operator = project.root / "plugin/custom_copy_gpu.cc"
+    head, _, rest = operator.read_text().partition("template <>")
+    operator.write_text(head + _COPY_WITHOUT_A_KERNEL + rest[rest.index("}  // namespace") :])
+    project.edit("plugin/CMakeLists.txt", "custom_copy_gpu.cc custom_copy.cu)", "custom_copy_gpu.cc)")
+    assert "libcustomcopy.so: CustomCopy (cpu, gpu), compiled against" in project.builder("build").ok().stderr
+
+
 def test_bake_reads_the_dockerfile_as_it_was_written(shipped: Project, built: dict[str, Any]) -> None:
     """A definition's strings are templates to bake, and a Dockerfile has as many dollars and percents as it likes."""
     printed = shipped.docker("buildx", "bake", "--file=.builder/parts.bake.json", "--print").ok()

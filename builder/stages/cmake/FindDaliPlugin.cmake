@@ -6,8 +6,8 @@
 #   add_dali_plugin(NAME SOURCES a.cc GPU_SOURCES b_gpu.cc c.cu)      # one line for each library, libNAME.so
 #
 # GPU_SOURCES, and .cu files wherever they stand, are left out where there are to be no GPU operators. nvcc reads a file
-# once for each architecture, and DALI's headers take it a second or more each time: kernels belong in a .cu file without
-# them, and the operator that launches the kernels in a .cc file.
+# once for each architecture, and DALI's headers take it a second or more each time: kernels belong in a .cu file
+# without them, and the operator that launches the kernels in a .cc file.
 #
 # By hand, with this file's folder:
 #
