@@ -216,7 +216,8 @@ class _Reading:
         for variables, where in ((_HERE[:1], folder), (_HERE[1:], path.parent), (_TOP, self._top)):
             for variable in variables:
                 word = word.replace(f"${{{variable}}}", str(where))
-        return None if not word or _is_computed(word) else folder / word
+        # A semicolon parts several.
+        return None if not word or _is_computed(word) or ";" in word else folder / word
 
     def _makes(self, nodes: Sequence[Any]) -> bool:
         """Whether a library comes from these commands, or from those inside them."""

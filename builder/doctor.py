@@ -23,7 +23,7 @@ import requests.exceptions
 from builder import gpu
 from builder.artifacts import Parts
 from builder.docker import secrets
-from builder.docker.engine import BUILDX_AT_LEAST, Engine, foreign, require_buildx
+from builder.docker.engine import BUILDX_AT_LEAST, CONTAINERD, Engine, foreign, require_buildx
 from builder.errors import BuilderError, MachineError, NoBase, NoProgram, ProjectMissing
 from builder.process import redact, run
 from builder.project import Project, Target
@@ -221,7 +221,7 @@ class _Engine:
                 "image store",
                 State.OK,
                 f"{store}: digests are known after a push only; no reproduce, no rebase, no base that is elsewhere",
-                'set {"features": {"containerd-snapshotter": true}} in /etc/docker/daemon.json for all of it',
+                f"set {CONTAINERD} for all of it",
             )
 
 

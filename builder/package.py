@@ -11,7 +11,7 @@ _HERE = Path(__file__).resolve().parent
 # A wheel has them in a folder of its own; beside it in a checkout are the very ones that the wheel is made of.
 ROOT = _HERE / "shipped" if (_HERE / "shipped").is_dir() else _HERE.parent
 FOLDERS = ("embedded", "builder/stages")
-"""That go into builds; so do the Dockerfile and the parser."""
+"""Folders of this program that go into builds, as do its Dockerfile and `PARSER`."""
 PARSER = "builder/dali_proto.py"
 
 

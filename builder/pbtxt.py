@@ -89,7 +89,8 @@ def message_types() -> Any:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        # Under its own name, so that the clients take it too where they are loaded later.
+        # Under its own name, so that the clients take it too where they are loaded later; `import` by this whole name
+        # works only after their package was imported.
         sys.modules.setdefault(name, module)
     return sys.modules[name]
 

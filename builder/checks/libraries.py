@@ -320,7 +320,8 @@ def check_operators(
                 "library-no-operators",
                 f"{Path(path).name} registers no operator",
                 places[path],
-                "add DALI_REGISTER_OPERATOR to its sources, or take it from the list of plugins",
+                "add DALI_REGISTER_OPERATOR to its sources (where cuda is OFF, GPU_SOURCES and .cu files are none), "
+                "or take it from the list of plugins",
                 target=target,
             )
     for one, other in combinations(operators, 2):

@@ -172,8 +172,8 @@ def check_sources(project_root: Path, plugin_folder: Path, *, cuda: bool = True)
     top = plugin_folder.resolve()
     for library in cmake.libraries(plugin_folder) or ():
         for source in library.written:
-            # Without a suffix CMake may try some; a semicolon parts several.
-            known = source.suffix and ";" not in str(source) and source.resolve().is_relative_to(top)
+            # Without a suffix CMake may try some.
+            known = source.suffix and source.resolve().is_relative_to(top)
             if not known or source.exists() or not library.compiles(source, cuda=cuda):
                 continue
             told = (Path(plugin_folder.name) / source.resolve().relative_to(top)).as_posix()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from builder.docker.caches import Caches
-from builder.docker.engine import Engine, engine_builder, require_buildx
+from builder.docker.engine import CONTAINERD, Engine, engine_builder, require_buildx
 from builder.errors import BuilderUnreachable, BuilderUnsuitable, NoBuilder
 from builder.process import run
 
@@ -16,7 +16,7 @@ VARIABLE = "BUILDX_BUILDER"
 """buildx's own: https://docs.docker.com/build/building/variables/#buildx_builder."""
 _KNOWN = "`docker buildx ls` shows those that there are"
 _STARTED_AT_NEED = ("docker-container", "kubernetes")
-_CONTAINERD = 'the containerd image store: {"features": {"containerd-snapshotter": true}} in /etc/docker/daemon.json'
+_CONTAINERD = f"the containerd image store: {CONTAINERD}"
 
 
 @dataclass(frozen=True)

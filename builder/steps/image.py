@@ -18,7 +18,7 @@ from builder.artifacts import Image, Layer, Parts
 from builder.docker import contexts
 from builder.docker.bake import bake
 from builder.docker.builders import Builder
-from builder.docker.engine import Engine, translated
+from builder.docker.engine import CONTAINERD, Engine, translated
 from builder.docker.loaded import loaded
 from builder.docker.progress import View
 from builder.errors import MachineError
@@ -173,8 +173,7 @@ def _in_older_store(
         raise MachineError(
             f"the base of target {far!r} is not here, and the engine's image store puts no image on one elsewhere",
             where=parts[far].base,
-            remedy='switch the containerd image store on ("features": {"containerd-snapshotter": true} in '
-            "/etc/docker/daemon.json), or pull the base",
+            remedy=f"switch the containerd image store on ({CONTAINERD}), or pull the base",
         )
     metadata = bake(
         {

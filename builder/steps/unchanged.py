@@ -54,7 +54,7 @@ def images(project: Project, engine: Engine, now: Mapping[str, str]) -> list[tup
     """What an earlier build left of all targets; nothing where some target has to be built.
 
     Args:
-        now: `inputs`.
+        now: what `inputs` gives.
     """
     found = [each for name, digest in now.items() if (each := _image(project, engine, name, digest))]
     return found if len(found) == len(now) else []

@@ -144,7 +144,7 @@ def planted(
         name: hashlib.sha256(f"{getattr(planted, name)}\n".encode()).hexdigest() for name in ("proxy", "index", "ca")
     }
     project.edit("builder.toml", "under-test", "under-test-planted")
-    first = f"{_UNPACK}    : {_MARK}\n"
+    first = f"{_UNPACK}    : {secrets.token_hex(7)}\n"
     project.edit("Dockerfile", _UNPACK, first)
     project.builder("build").ok()
     bases = {_base(project)}

@@ -77,7 +77,7 @@ def test_the_usage_is_of_what_was_typed(monkeypatch: pytest.MonkeyPatch, path: s
 
 def typed(path: str, *arguments: str, **environment: str) -> str:
     """The stdout of a fresh program that was started as `path`."""
-    script = f"import sys; sys.argv = {[path, *arguments]}; from builder.cli import main; main()"
+    script = f"import sys; sys.argv = {[path, *arguments]}; from builder.__main__ import main; main()"
     shell = {**os.environ, "PYTHONPATH": str(EXAMPLE), **environment}
     return subprocess.run([sys.executable, "-c", script], env=shell, capture_output=True, text=True, check=True).stdout
 

@@ -113,6 +113,7 @@ def test_subdirectories_and_included_files_have_places_of_their_own(tmp_path: Pa
     [
         "SOURCES ${SOURCES}",
         "SOURCES a.cc $<TARGET_OBJECTS:x>",
+        'SOURCES "a.cc;b.cu"',
         "SOURCES a.cc GPU_SOURCES ${SOURCES}",
         "GPU_SOURCES ${SOURCES} SOURCES a.cc",
         "a.cc",

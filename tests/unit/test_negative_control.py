@@ -112,4 +112,4 @@ def test_a_failure_beside_it_takes_the_server_away_and_waits_for_nothing_else(se
     with pytest.raises(ZeroDivisionError), negative_control.beside(serving, "mydali", [PLUGIN], 1.0):
         raise ZeroDivisionError
     assert time.monotonic() - began < 20  # as long as the server's end is waited for, and not 30 s
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # a thread of somebody else may have ended

@@ -164,7 +164,8 @@ from builder.pbtxt import message_types
 first = message_types()
 assert not {"grpc", "numpy", "tritonclient"} & set(sys.modules)
 import tritonclient.grpc
-assert tritonclient.grpc.model_config_pb2 is first is message_types()
+import tritonclient.grpc.model_config_pb2 as by_its_whole_name
+assert by_its_whole_name is tritonclient.grpc.model_config_pb2 is first is message_types()
 assert tritonclient.grpc.service_pb2.ModelConfigResponse(config=first.ModelConfig(name="m")).config.name == "m"
 """
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from builder import __version__, triton, workload
+from builder import __version__, asking, triton, workload
 from builder.artifacts import Verification
 from builder.asking import compare
 from builder.errors import (
@@ -159,13 +160,12 @@ def test_nothing_is_timed_before_all_else_has_ended_and_that_costs_no_time(
     monkeypatch: pytest.MonkeyPatch, console: Console
 ) -> None:
     monkeypatch.setattr(workload, "SAMPLE_BYTES", (1, 100))
-    monkeypatch.setattr(smoke, "MODELS_SECONDS", 1.5)
-    client, asked = Echo("http"), list[int]()
+    client, asked, now = Echo("http"), list[int](), [0.0]
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter))
 
     def alone() -> None:
         asked.append(len(client.asked))
-        if len(asked) == 1:
-            time.sleep(2.0)
+        now[0] += 2 * smoke.MODELS_SECONDS
 
     first, second = smoke.verify(
         [model(name="a"), model(name="b")], {"a": IDENTITY, "b": IDENTITY}, [client], 1, console, alone=alone
@@ -400,6 +400,92 @@ def test_models_of_gpus_are_left_out_where_there_is_none(
     assert [each.name for each in found.models] == ["cpu", "made"]
     assert [each.name for each in found.not_run] == ["gpu"]
     assert not found.passed
+
+
+@dataclass
+class Both:
+    """A host whose image has a plugin; what happened to its two servers, in order."""
+
+    monkeypatch: pytest.MonkeyPatch
+    happened: list[str] = field(default_factory=list)
+    may_end: threading.Event = field(default_factory=threading.Event)
+    """Whether the server without plugins gives up."""
+    client: Echo = field(default_factory=lambda: Echo("http"))
+
+    def __post_init__(self) -> None:
+        self.monkeypatch.setattr(triton, "wait_until_ready", self.wait)
+        self.monkeypatch.setattr(triton, "models", lambda _: [model()])
+        self.monkeypatch.setattr(triton, "clients", lambda *_: contextlib.nullcontext([self.client]))
+        self.monkeypatch.setattr(workload, "SAMPLE_BYTES", (1, 100))
+
+    @contextlib.contextmanager
+    def serving(self, _: str, **options: Any) -> Iterator[Any]:
+        server: Any = FakeServer('No schema found for operator "CustomCopy"')
+        server.hidden = options.get("hidden")
+        name = "without" if server.hidden else "server"
+        self.happened.append(f"{name} started")
+        yield server
+        self.happened.append(f"{name} taken away")
+
+    def wait(self, _: object, server: Any, **__: object) -> float:
+        if not server.hidden:
+            return 1.0
+        assert self.may_end.wait(30)
+        self.happened.append("without ended")
+        raise ServerDied("it died", remedy="none")
+
+    def run(self, project: Project, console: Console, target: str = "embedded", gpus: str = "") -> Verification:
+        return smoke.run(
+            host(self.serving, PLUGIN), "sha256:1", "x", target, console, project=project, seed=1, gpus=gpus
+        )
+
+
+def test_requests_are_asked_beside_the_server_without_plugins_and_timed_after_its_end(
+    monkeypatch: pytest.MonkeyPatch, console: Console, project: Project
+) -> None:
+    both = Both(monkeypatch)
+    (project.state / "embedded" / "parts" / "models").mkdir(parents=True)
+    measure = smoke._latency
+
+    def latency(*arguments: Any) -> Any:
+        both.happened.append("timed")
+        return measure(*arguments)
+
+    stopped = asking.Clock.stopped
+
+    def asked(clock: asking.Clock) -> Any:
+        both.happened.append("asked")
+        both.may_end.set()
+        return stopped(clock)
+
+    monkeypatch.setattr(smoke, "_latency", latency)
+    monkeypatch.setattr(asking.Clock, "stopped", asked)
+    assert both.run(project, console).negative_control.passed
+    assert both.happened == [
+        *("server started", "without started", "asked", "without ended", "timed"),
+        *("without taken away", "server taken away"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "gpus", "size"),
+    [("embedded", "all", 1), ("embedded", "", 2000), ("", "", 1)],
+    ids=["gpu", "heavy", "unknown"],
+)
+def test_two_servers_that_want_much_do_not_run_at_once(
+    monkeypatch: pytest.MonkeyPatch, console: Console, project: Project, target: str, gpus: str, size: int
+) -> None:
+    both = Both(monkeypatch)
+    both.may_end.set()
+    monkeypatch.setattr(smoke, "_LIGHT_BYTES", 1000)
+    weights = project.state / "embedded" / "parts" / "models" / "m" / "1" / "weights"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(bytes(size))
+    assert both.run(project, console, target, gpus).negative_control.passed
+    assert both.happened == [
+        *("server started", "server taken away"),
+        *("without started", "without ended", "without taken away"),
+    ]
 
 
 def test_an_ensemble_is_left_out_with_its_steps(project: Project) -> None:

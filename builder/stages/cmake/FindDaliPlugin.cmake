@@ -134,6 +134,10 @@ function(add_dali_plugin name)
   else()
     list(FILTER plugin_SOURCES EXCLUDE REGEX "\\.cu$")
   endif()
+  if(NOT plugin_SOURCES)
+    message(FATAL_ERROR "add_dali_plugin(${name}): no source is left. GPU_SOURCES and .cu files are left out where there are "
+                        "to be no GPU operators (DALI_PLUGIN_CUDA=${DALI_PLUGIN_CUDA}).")
+  endif()
   add_library(${name} MODULE ${plugin_SOURCES})
   if(with_cuda AND plugin_GPU_SOURCES AND NOT "${plugin_SOURCES}" MATCHES "\\.cu(;|$)")
     # Where nvcc compiles nothing, CMake does not link CUDA's runtime.
