@@ -43,12 +43,16 @@ class Turn:
 
     @property
     def is_over(self) -> bool:
-        return self.clock.seconds - self._began > self.seconds
+        return self._used > self.seconds
 
     @property
     def left(self) -> float:
         """Seconds."""
-        return max(0.0, self.seconds - (self.clock.seconds - self._began))
+        return max(0.0, self.seconds - self._used)
+
+    @property
+    def _used(self) -> float:
+        return self.clock.seconds - self._began
 
     def needed(self, clients: Sequence[Client], questions: Questions) -> list[Ask]:
         """Asks what cannot be done without, by every client and however long it takes; gives what else there is."""

@@ -74,7 +74,7 @@ class FoundImage:
 
     @property
     def labels(self) -> dict[str, str]:
-        return dict((self.config.get("config") or {}).get("Labels") or {})
+        return _labels(self.config)
 
     @property
     def record(self) -> Record | None:
@@ -319,8 +319,11 @@ def _own(image: BaseImage, entry: Entry | None) -> int:
         return len(entry.layers) - entry.base_layers
     config = json.loads(image.config)
     # The shipped Dockerfile's stage `runtime` makes two; an image that is none of ours is a base, all of it.
-    ours = LABEL in ((config.get("config") or {}).get("Labels") or {})
-    return min(2, len(config["rootfs"]["diff_ids"])) if ours else 0
+    return min(2, len(config["rootfs"]["diff_ids"])) if LABEL in _labels(config) else 0
+
+
+def _labels(config: Mapping[str, Any]) -> dict[str, str]:
+    return dict((config.get("config") or {}).get("Labels") or {})
 
 
 def _step(created_by: str) -> str:
