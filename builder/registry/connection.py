@@ -31,7 +31,7 @@ from builder.errors import BuilderError, InsecureRegistry, NoRegistry, PushError
 from builder.process import redact
 from builder.reference import DOCKER_HUB, Reference
 from builder.registry.credentials import Credentials, credentials
-from builder.registry.refusals import TRANSIENT, is_full, refusal
+from builder.registry.refusals import TRANSIENT, is_full, is_half_written, refusal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -220,7 +220,7 @@ class Connection:
 
     def refused(self, answer: requests.Response) -> Exception:
         """What to raise for an answer that is none of those hoped for."""
-        if answer.status_code in TRANSIENT and not is_full(answer):
+        if (answer.status_code in TRANSIENT and not is_full(answer)) or is_half_written(answer):
             return Again(f"{answer.request.method}: HTTP {answer.status_code}", answer)
         return refusal(answer, self.repository, self.credentials)
 

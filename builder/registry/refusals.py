@@ -44,7 +44,19 @@ def is_full(answer: requests.Response) -> bool:
 
 def is_other_content(answer: requests.Response) -> bool:
     """Whether what came is not what its digest says."""
-    return answer.status_code in (400, 422) and "DIGEST_INVALID" in said(answer)
+    return answer.status_code in (400, 422) and "DIGEST_INVALID" in said(answer) and not is_half_written(answer)
+
+
+def is_half_written(answer: requests.Response) -> bool:
+    """Whether the registry found what a manifest names while another push was writing that very thing.
+
+    Before https://github.com/distribution/distribution writes to temporary files (2.8 does not), it empties the file
+    that says which blob a repository has before it fills it. Read in between, the digest in it is none, and the blob
+    unknown: a refusal of the manifest has both codes. To all other questions it then answers 500.
+    """
+    if answer.request.method != "PUT" or answer.status_code != 400:
+        return False
+    return all(code in said(answer) for code in ("DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"))
 
 
 def said(answer: requests.Response) -> str:
@@ -60,6 +72,14 @@ def refusal(
     words = [redact(line)[:300] for line in said(answer).splitlines() if line.strip()][:3]
     detail = [*words, *tried]
     where = str(repository)
+    in_a_row = f", {len(tried) + 1} times in a row" if tried else ""
+    if is_half_written(answer):
+        return PushError(
+            f"the registry cannot read what it has of this image{in_a_row}",
+            where=where,
+            remedy="push again when nobody else pushes it; if it stays like this, the registry's storage is damaged",
+            detail=detail,
+        )
     if is_other_content(answer):
         return DigestMismatch(
             "the registry received other bytes than were sent, or the image on this machine is damaged",
@@ -102,7 +122,7 @@ def refusal(
             detail=detail,
         )
     return PushError(
-        f"the registry answers {method} with HTTP {status}" + (f", {len(tried) + 1} times in a row" if tried else ""),
+        f"the registry answers {method} with HTTP {status}{in_a_row}",
         where=where,
         remedy="push again when the registry works: what it has already is not sent again"
         if status in TRANSIENT

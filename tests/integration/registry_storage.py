@@ -27,10 +27,15 @@ class Storage:
         self.folder = folder
         self._root = folder / "docker/registry/v2"
 
+    def link_file(self, digest: Digest, repository: str) -> Path:
+        """The file whose content says that `repository` has the blob."""
+        name = str(digest).removeprefix("sha256:")
+        return self._root / "repositories" / repository / "_layers/sha256" / name / "link"
+
     def link(self, digest: Digest, repository: str) -> Path:
         """Says that `repository` has the blob; gives the file that it has to be in."""
         name = str(digest).removeprefix("sha256:")
-        link = self._root / "repositories" / repository / "_layers/sha256" / name / "link"
+        link = self.link_file(digest, repository)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.write_text(str(digest))
         data = self._root / "blobs/sha256" / name[:2] / name / "data"

@@ -33,6 +33,7 @@ from builder.registry.content import OCI_MANIFEST, as_content, digest_of
 
 from .conftest import ROOT, DockerContainer, HttpWaitStrategy, on_ipv4
 from .faulty_registry import FaultyRegistry
+from .registry_storage import Storage, registry_on
 
 MIB = 1 << 20
 SIZE, CHUNK = 48 * MIB, 4 * MIB
@@ -381,6 +382,11 @@ def test_a_blob_of_another_repository_is_mounted_and_no_byte_moves(
 def image(registry: Registry, layer: bytes, sessions: Path) -> bytes:
     """The manifest of an image of one layer; its configuration is uploaded."""
     upload(registry, sessions, b"{}")
+    return image_of(layer)
+
+
+def image_of(layer: bytes) -> bytes:
+    """The manifest of an image of one layer, whose configuration is an empty object."""
     config = Descriptor.of(b"{}", "application/vnd.oci.image.config.v1+json")
     return as_content(
         {
@@ -425,6 +431,29 @@ def test_a_manifest_whose_layers_are_missing_is_refused_with_the_registry_s_word
     with pytest.raises(PushError, match="PUT with HTTP 40") as failure:
         registry.put_manifest(image(registry, b"never uploaded", sessions), OCI_MANIFEST, "1.0")
     assert "MANIFEST_BLOB_UNKNOWN" in str(failure.value.detail)
+
+
+def test_a_layer_that_the_registry_is_writing_a_second_time_is_waited_for(
+    tmp_path: Path, repository: str, registry_image: str
+) -> None:
+    """It empties the file that says that it has the layer before it fills it: what two pushes at once may see."""
+    storage = Storage(tmp_path / "storage")
+    with registry_on(storage, registry_image) as address, FaultyRegistry(address) as proxy:
+        registry = connect(proxy.address, repository)
+        layer, _ = storage.put(SMALL, repository)
+        storage.put(b"{}", repository)
+        content = image_of(SMALL)
+        link = storage.link_file(layer, repository)
+        link.write_text("")
+        later = threading.Timer(1.0, link.write_text, [str(layer)])
+        later.start()
+        try:
+            assert registry.put_manifest(content, OCI_MANIFEST, "1.0") == digest_of(content)
+        finally:
+            later.join()
+        statuses = [each.status for each in proxy.requests("PUT", "/manifests/")]
+    assert len(statuses) > 1
+    assert statuses == [400] * (len(statuses) - 1) + [201]
 
 
 def test_what_is_attached_is_found_once(proxy: FaultyRegistry, repository: str, pushed: Descriptor) -> None:

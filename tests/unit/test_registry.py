@@ -617,6 +617,36 @@ def test_a_manifest_that_the_registry_changed_is_a_mismatch(start: Any) -> None:
         connect(start(digest_header=str(ABSENT))).put_manifest(b"{}", OCI_MANIFEST)
 
 
+HALF_WRITTEN = json.dumps({"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]})
+
+
+def test_a_manifest_of_what_another_push_is_writing_is_sent_again(start: Any) -> None:
+    fake = start()
+    for _ in range(2):
+        fake.says("PUT", "manifests", 400, HALF_WRITTEN)
+    connect(fake).put_manifest(b"{}", OCI_MANIFEST)
+    assert fake.count("PUT", "manifests") == 3
+
+
+def test_a_manifest_of_what_the_registry_never_can_read_is_no_mismatch(start: Any) -> None:
+    fake = start()
+    for _ in range(999):
+        fake.says("PUT", "manifests", 400, HALF_WRITTEN)
+    with pytest.raises(PushError, match=r"cannot read what it has of this image, \d+ times") as failure:
+        connect(fake, patience=0.05).put_manifest(b"{}", OCI_MANIFEST)
+    assert not isinstance(failure.value, DigestMismatch)
+    assert "storage is damaged" in failure.value.remedy
+
+
+@pytest.mark.parametrize(("code", "error"), [("DIGEST_INVALID", DigestMismatch), ("MANIFEST_BLOB_UNKNOWN", PushError)])
+def test_a_manifest_that_waiting_does_not_mend_is_sent_once(code: str, error: type[BuilderError], start: Any) -> None:
+    fake = start()
+    fake.says("PUT", "manifests", 400, json.dumps({"errors": [{"code": code}]}))
+    with pytest.raises(error):
+        connect(fake).put_manifest(b"{}", OCI_MANIFEST)
+    assert fake.count("PUT", "manifests") == 1
+
+
 @pytest.mark.parametrize("content", [b"no JSON", b"[]", b'{"layers": 1, "config": 2}', b'{"layers": [{}, 3]}'])
 def test_a_document_that_is_no_manifest_has_no_layers(content: bytes) -> None:
     held = Manifest(DIGEST, OCI_MANIFEST, content)
