@@ -50,9 +50,10 @@ def is_other_content(answer: requests.Response) -> bool:
 def is_half_written(answer: requests.Response) -> bool:
     """Whether the registry found what a manifest names while another push was writing that very thing.
 
-    Before https://github.com/distribution/distribution writes to temporary files (2.8 does not), it empties the file
-    that says which blob a repository has before it fills it. Read in between, the digest in it is none, and the blob
-    unknown: a refusal of the manifest has both codes. To all other questions it then answers 500.
+    docker-registry 2.8 empties the file that says which blob a repository has before it fills it; later ones write to
+    a temporary file (https://github.com/distribution/distribution, registry/storage/driver/filesystem). Read in
+    between, the digest in it is none, and the blob unknown: a refusal of the manifest has both codes. To all other
+    questions it then answers 500.
     """
     if answer.request.method != "PUT" or answer.status_code != 400:
         return False
